@@ -1,0 +1,171 @@
+import { Counter, Gauge, type Metric, Registry } from 'prom-client'
+import { type HistogramData, latencyBucketsSeconds, type WorkerCountersData } from '../proxy/counters.ts'
+import type { Connection } from '../store/store.ts'
+import type { Topology } from '../topology/types.ts'
+
+/** Where the figures come from; read anew at every scrape. */
+export interface MetricSources {
+  version: string
+  topology: () => Topology
+  store: () => Connection
+  /** Undefined where no proxy runs in this process. */
+  proxy: (() => { counters: WorkerCountersData; workers: number; crashes: number; appliedRevision: number }) | undefined
+}
+
+/** The Prometheus registry of a process. Names and help texts are listed in `docs/metrics.md`. */
+export function createMetrics(sources: MetricSources): Registry {
+  const registry = new Registry()
+  const gauge = (name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void): void => {
+    const metric: Gauge = new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect() {
+        metric.reset()
+        collect(metric)
+      },
+    })
+  }
+  const total = (name: string, help: string, labelNames: string[], collect: (counter: Counter) => void): void => {
+    const metric: Counter = new Counter({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect() {
+        metric.reset()
+        collect(metric)
+      },
+    })
+  }
+  gauge('pgherd_info', 'Version of pgherd, as a label of a constant 1.', ['version'], metric =>
+    metric.set({ version: sources.version }, 1),
+  )
+  addTopologyMetrics(sources, gauge)
+  if (sources.proxy) addProxyMetrics(sources.proxy, registry, gauge, total)
+  return registry
+}
+
+type AddGauge = (name: string, help: string, labels: string[], collect: (gauge: Gauge) => void) => void
+type AddTotal = (name: string, help: string, labels: string[], collect: (counter: Counter) => void) => void
+
+function addTopologyMetrics({ topology, store }: MetricSources, gauge: AddGauge): void {
+  gauge('pgherd_store_up', 'Whether the last exchange with the store succeeded.', [], metric =>
+    metric.set(store().up ? 1 : 0),
+  )
+  gauge('pgherd_topology_revision', 'Store revision that the topology was made from.', [], metric =>
+    metric.set(topology().revision),
+  )
+  gauge('pgherd_topology_alarms', 'Number of things that are wrong with the cluster now.', [], metric =>
+    metric.set(topology().alarms.length),
+  )
+  const ofNodes = (
+    name: string,
+    help: string,
+    value: (node: Topology['nodes'][number]) => number | undefined,
+  ): void =>
+    gauge(name, help, ['node'], metric => {
+      for (const node of topology().nodes) {
+        const found = value(node)
+        if (found !== undefined) metric.set({ node: node.name }, found)
+      }
+    })
+  ofNodes('pgherd_node_accepting', 'Whether the node accepts connections.', node => (node.accepting ? 1 : 0))
+  ofNodes('pgherd_node_primary', 'Whether the node says that it is a primary.', node =>
+    node.role === 'primary' ? 1 : 0,
+  )
+  ofNodes('pgherd_node_writable', 'Whether new writes go to the node.', node => (node.writable ? 1 : 0))
+  ofNodes('pgherd_node_readable', 'Whether new reads go to the node as a replica.', node => (node.readable ? 1 : 0))
+  ofNodes('pgherd_node_lag_bytes', 'WAL that a replica has not replayed yet.', node => node.lagBytes)
+  ofNodes('pgherd_node_timeline', 'Timeline of the node.', node => node.timeline)
+  ofNodes('pgherd_node_connections', 'Connections in use on the node, by anyone.', node => node.connections?.used)
+}
+
+function addProxyMetrics(
+  proxy: NonNullable<MetricSources['proxy']>,
+  registry: Registry,
+  gauge: AddGauge,
+  total: AddTotal,
+): void {
+  const counters = (): WorkerCountersData => proxy().counters
+  gauge('pgherd_workers', 'Data workers that run.', [], metric => metric.set(proxy().workers))
+  total('pgherd_worker_crashes_total', 'Data workers that ended unasked and were replaced.', [], metric =>
+    metric.inc(proxy().crashes),
+  )
+  gauge('pgherd_applied_revision', 'Newest intent revision that every worker has applied.', [], metric =>
+    metric.set(proxy().appliedRevision),
+  )
+  gauge('pgherd_clients', 'Client connections.', [], metric => metric.set(counters().clients))
+  gauge('pgherd_clients_waiting', 'Clients that wait for a node to go to.', [], metric =>
+    metric.set(counters().clientsWaiting),
+  )
+  total('pgherd_client_connections_total', 'Client connections accepted.', [], metric => metric.inc(counters().accepted))
+  total('pgherd_client_disconnects_total', 'Client connections ended, by reason.', ['reason'], metric => {
+    for (const [reason, count] of Object.entries(counters().disconnects)) metric.inc({ reason }, count)
+  })
+  total('pgherd_client_bytes_total', 'Bytes exchanged with clients.', ['direction'], metric => {
+    metric.inc({ direction: 'received' }, counters().bytesFromClients)
+    metric.inc({ direction: 'sent' }, counters().bytesToClients)
+  })
+  total('pgherd_cancel_requests_total', 'Cancel requests passed on to a server.', [], metric =>
+    metric.inc(counters().cancelsForwarded),
+  )
+  gauge('pgherd_server_connections', 'Connections to servers, by what they do.', ['node', 'state'], metric => {
+    for (const [node, one] of Object.entries(counters().nodes)) {
+      metric.set({ node, state: 'active' }, one.sessions)
+      metric.set({ node, state: 'idle' }, one.idle)
+      metric.set({ node, state: 'connecting' }, one.connecting)
+    }
+  })
+  gauge('pgherd_node_clients_waiting', 'Clients that wait for a connection to the node.', ['node'], metric => {
+    for (const [node, one] of Object.entries(counters().nodes)) metric.set({ node }, one.waiting)
+  })
+  const perNode: [name: string, help: string, field: 'queries' | 'connects' | 'connectFailures' | 'serverLost' | 'moved'][] = [
+    ['pgherd_queries_total', 'Requests answered (one a ReadyForQuery).', 'queries'],
+    ['pgherd_server_connects_total', 'Connections to servers opened.', 'connects'],
+    ['pgherd_server_connect_failures_total', 'Connections to servers that could not be opened.', 'connectFailures'],
+    ['pgherd_server_lost_total', 'Connections to servers lost while a client used them.', 'serverLost'],
+    ['pgherd_sessions_moved_total', 'Sessions moved from a drained node to another one.', 'moved'],
+  ]
+  for (const [name, help, field] of perNode) {
+    total(name, help, ['node'], metric => {
+      for (const [node, one] of Object.entries(counters().nodes)) metric.inc({ node }, one[field])
+    })
+  }
+  addHistogram(registry, 'pgherd_query_duration_seconds', 'Time from a request to its ReadyForQuery.', () =>
+    Object.entries(counters().nodes).map(([node, one]) => ({ labels: { node }, data: one.latency })),
+  )
+  addHistogram(registry, 'pgherd_client_wait_seconds', 'Time a client waited for its server connection.', () => [
+    { labels: {}, data: counters().wait },
+  ])
+}
+
+/** A histogram whose buckets were filled elsewhere: only its text form is made here. */
+function addHistogram(
+  registry: Registry,
+  name: string,
+  help: string,
+  read: () => { labels: Record<string, string>; data: HistogramData }[],
+): void {
+  const get = () => ({
+    name,
+    help,
+    type: 'histogram',
+    aggregator: 'sum',
+    values: read().flatMap(({ labels, data }) => {
+      let sum = 0
+      const buckets = [...latencyBucketsSeconds, '+Inf'].map((le, index) => {
+        sum += data.buckets[index] ?? 0
+        return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: sum }
+      })
+      return [
+        ...buckets,
+        { metricName: `${name}_sum`, labels, value: data.sumMs / 1000 },
+        { metricName: `${name}_count`, labels, value: data.count },
+      ]
+    }),
+  })
+  // The registry asks a metric for its name and its values and nothing else.
+  registry.registerMetric({ name, get, reset: () => undefined } as unknown as Metric)
+}

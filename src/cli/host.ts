@@ -1,0 +1,294 @@
+import { availableParallelism } from 'node:os'
+import { type AdminServer } from '../admin/http.ts'
+import { startAdmin } from '../admin/admin.ts'
+import { type Agent, startAgent } from '../agent/agent.ts'
+import type { Config } from '../config/schema.ts'
+import { ProxyControl } from '../proxy/control.ts'
+import type { WorkerSettings } from '../proxy/ipc.ts'
+import { Presence } from '../proxy/presence.ts'
+import { Prober } from '../proxy/prober.ts'
+import { type Clock, systemClock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+import { type Random, systemRandom } from '../runtime/random.ts'
+import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
+import type { Store } from '../store/store.ts'
+import type { TopologyDefaults } from '../topology/topology.ts'
+import { TopologyWatcher } from '../topology/watcher.ts'
+import { openStore, type OwnedStore } from './open-store.ts'
+import { checkPorts } from './ports.ts'
+import { seedNodes } from './seed.ts'
+import { version } from './version.ts'
+
+export interface HostOptions {
+  config: Config
+  /** Which parts run in this process. */
+  parts: { agent: boolean; proxy: boolean; admin: boolean }
+  log: Logger
+  /** Where the lines of the data workers go. */
+  writeLog: (line: string) => void
+  logFormat: 'json' | 'text'
+}
+
+/** How long a start waits for the store before it goes on without. */
+const storeWaitMs = 5000
+
+/**
+ * One process of pgherd: the composition root of everything that is not a data worker. Starts the parts in
+ * order, and when one cannot start takes down what was started before it throws.
+ */
+export class Host {
+  readonly store: Store
+  readonly watcher: TopologyWatcher
+  proxy: ProxyControl | undefined
+  admin: AdminServer | undefined
+  agent: Agent | undefined
+  #config: Config
+  readonly #options: HostOptions
+  readonly #closers: (() => Promise<void> | void)[] = []
+  #presence: Presence | undefined
+  #prober: Prober | undefined
+  #stopped: Promise<void> | undefined
+
+  private constructor(options: HostOptions, owned: OwnedStore) {
+    this.#options = options
+    this.#config = options.config
+    this.store = owned.store
+    this.#closers.push(() => owned.store.close())
+    this.watcher = new TopologyWatcher({
+      store: owned.store,
+      cluster: options.config.cluster,
+      defaults: topologyDefaults(options.config),
+      timers: systemTimers,
+      random: systemRandom,
+      log: options.log,
+      announce: options.parts.proxy,
+    })
+    this.#closers.push(() => this.watcher.close())
+  }
+
+  static async start(options: HostOptions): Promise<Host> {
+    const { config, parts, log } = options
+    await checkPorts(config, parts)
+    const owned = await openStore(config, log)
+    const host = new Host(options, owned)
+    try {
+      await host.#start(owned)
+      return host
+    } catch (cause) {
+      await host.stop()
+      throw cause
+    }
+  }
+
+  async #start(owned: OwnedStore): Promise<void> {
+    const { config, parts, log } = this.#options
+    await Promise.race([this.watcher.ready, pause(systemTimers, storeWaitMs)])
+    if (!this.store.connection.up) log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
+    if (parts.proxy) {
+      await seedNodes(this.store, config, log)
+      await this.#startProxy()
+    }
+    if (parts.agent) this.agent = await this.#startAgent()
+    if (parts.admin && config.admin.port !== 0) await this.#startAdmin(owned)
+  }
+
+  async #startProxy(): Promise<void> {
+    const { config, log, writeLog } = this.#options
+    const { probe } = config
+    const prober = new Prober({
+      watcher: this.watcher,
+      user: probe.user,
+      password: probe.password,
+      database: probe.database,
+      intervalMs: probe.interval,
+      timeoutMs: probe.timeout,
+      clock: systemClock,
+      timers: systemTimers,
+      log,
+    })
+    this.#prober = prober
+    this.#closers.push(() => prober.close())
+    const proxy = new ProxyControl({
+      settings: this.#workerSettings(config),
+      workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
+      clock: systemClock,
+      timers: systemTimers,
+      log,
+      writeLog,
+      onSuspect: node => this.#prober?.suspect(node),
+      onApplied: () => this.#presence?.publish(),
+    })
+    this.#closers.push(() => proxy.stop())
+    await proxy.start()
+    this.proxy = proxy
+    this.#closers.push(this.watcher.onChange(topology => proxy.setTopology(topology)))
+    const presence = new Presence({
+      store: this.store,
+      cluster: config.cluster,
+      status: () => ({
+        v: 1,
+        id: config.proxy.id,
+        address: `${config.proxy.listen}:${config.proxy.port}`,
+        adminUrl: this.admin?.url ?? '',
+        appliedRevision: Math.max(0, proxy.appliedRevision),
+        clients: proxy.counters().clients,
+        version,
+        at: new Date(systemClock.wallMs()).toISOString(),
+      }),
+      leaseTtlMs: config.store.lease_ttl,
+      timers: systemTimers,
+      random: systemRandom,
+      log,
+    })
+    this.#presence = presence
+    this.#closers.push(() => presence.close())
+  }
+
+  async #startAgent(): Promise<Agent> {
+    const { config, log } = this.#options
+    const agent = await startAgent(agentOptions(config, this.store, log, { clock: systemClock, timers: systemTimers, random: systemRandom }))
+    this.#closers.push(() => agent.stop())
+    return agent
+  }
+
+  async #startAdmin(owned: OwnedStore): Promise<void> {
+    const { config, log } = this.#options
+    const { proxy } = this
+    this.admin = await startAdmin({
+      listen: config.admin.listen,
+      port: config.admin.port,
+      token: config.admin.token,
+      sources: {
+        version,
+        topology: () => this.watcher.current(),
+        store: () => this.store.connection,
+        proxy:
+          proxy &&
+          (() => ({
+            counters: proxy.counters(),
+            workers: proxy.workers.length,
+            crashes: proxy.crashes,
+            appliedRevision: proxy.appliedRevision,
+          })),
+      },
+      notReady: () => this.#notReady(),
+      store: owned.embedded,
+      timers: systemTimers,
+      log,
+    })
+    const { admin } = this
+    this.#closers.push(() => admin.close())
+    this.#presence?.publish()
+  }
+
+  /** A proxy is ready when a client can be brought to some node. */
+  #notReady(): string | undefined {
+    if (!this.proxy) return undefined
+    const topology = this.watcher.current()
+    if (this.proxy.workers.length === 0) return 'no data worker runs'
+    if (topology.nodes.some(node => node.writable || node.readable)) return undefined
+    return topology.alarms[0] ?? 'no node can be used'
+  }
+
+  /** Takes over what may change while running. The caller has sorted out what needs a restart. */
+  async reload(config: Config): Promise<void> {
+    this.#config = config
+    this.#options.log.level = config.log.level
+    this.watcher.setDefaults(topologyDefaults(config))
+    this.proxy?.setSettings(this.#workerSettings(config))
+    if (this.proxy) await seedNodes(this.store, config, this.#options.log)
+  }
+
+  get config(): Config {
+    return this.#config
+  }
+
+  /** Ends everything in the reverse order; the second call waits for the first. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#close()
+    return this.#stopped
+  }
+
+  async #close(): Promise<void> {
+    for (const close of this.#closers.toReversed()) {
+      try {
+        await close()
+      } catch (cause) {
+        this.#options.log.warn({ err: cause }, 'something could not be closed in good order')
+      }
+    }
+  }
+
+  #workerSettings(config: Config): WorkerSettings {
+    const { proxy, log } = config
+    return {
+      listen: proxy.listen,
+      port: proxy.port,
+      readPort: proxy.read_port,
+      zone: proxy.zone,
+      clientLoginTimeoutMs: proxy.client_login_timeout,
+      queryWaitTimeoutMs: proxy.query_wait_timeout,
+      failoverWaitMs: proxy.failover_wait,
+      clientsMax: proxy.max_client_conn,
+      shutdownTimeoutMs: proxy.shutdown_timeout,
+      pool: {
+        poolSize: proxy.default_pool_size,
+        serverConnectTimeoutMs: proxy.server_connect_timeout,
+        serverIdleTimeoutMs: proxy.server_idle_timeout,
+        serverLifetimeMs: proxy.server_lifetime,
+      },
+      log: { level: log.level, format: this.#options.logFormat },
+    }
+  }
+}
+
+function topologyDefaults({ routing }: Config): TopologyDefaults {
+  return {
+    replicaLagBytesMax: routing.replica_lag_max,
+    readFallback: routing.read_fallback,
+    drainTimeoutMs: routing.drain_timeout,
+  }
+}
+
+interface Primitives {
+  clock: Clock
+  timers: Timers
+  random: Random
+}
+
+/** The options of the agent that a configuration describes; `agent.node` must be set. */
+export function agentOptions(
+  config: Config,
+  store: Store,
+  log: Logger,
+  primitives: Primitives,
+): Parameters<typeof startAgent>[0] {
+  const { agent } = config
+  const { postgres } = agent
+  const isSocket = postgres.host.startsWith('/')
+  return {
+    cluster: config.cluster,
+    node: agent.node ?? '',
+    host: agent.advertise_host ?? (isSocket ? config.proxy.id : postgres.host),
+    port: agent.advertise_port ?? postgres.port,
+    zone: agent.zone,
+    agentVersion: version,
+    postgres: {
+      host: postgres.host,
+      port: postgres.port,
+      user: postgres.user,
+      database: postgres.database,
+      password: postgres.password,
+    },
+    store,
+    http: agent.http_port === 0 ? undefined : { host: agent.listen, port: agent.http_port },
+    check: agent.check_port === 0 ? undefined : { host: agent.listen, port: agent.check_port },
+    timings: {
+      probePeriodMs: agent.interval,
+      probeTimeoutMs: agent.timeout,
+      leaseTtlMs: config.store.lease_ttl,
+    },
+    log,
+    ...primitives,
+  }
+}

@@ -1,0 +1,53 @@
+import { Command, CommanderError } from 'commander'
+import { readFileFromDisk } from '../config/files.ts'
+import { type CommandIo, exitCodeOf, printError, wantsColour } from './output.ts'
+
+/** The process's own standard streams and environment. */
+export function systemIo(): CommandIo {
+  const { stdout, stderr } = process
+  return {
+    stdout: text => void stdout.write(text),
+    stderr: text => void stderr.write(text),
+    env: process.env,
+    colour: wantsColour(stdout.isTTY, process.env),
+    stderrColour: wantsColour(stderr.isTTY, process.env),
+    width: stdout.isTTY ? stdout.columns : undefined,
+    readFile: readFileFromDisk,
+  }
+}
+
+/** The program without its commands: where it writes, how it ends, and the options that every command has. */
+export function createProgram(io: CommandIo, version: string): Command {
+  return new Command('pgherd')
+    .description('A load balancer for PostgreSQL that knows its cluster.')
+    .version(version)
+    .option('-c, --config <file>', 'configuration file')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: text => io.stdout(text),
+      writeErr: text => io.stderr(text),
+      getOutHelpWidth: () => io.width ?? 100,
+      getErrHelpWidth: () => io.width ?? 100,
+      getOutHasColors: () => io.colour,
+      getErrHasColors: () => io.stderrColour,
+      // Commander's own messages begin with `error:` as ours do.
+      outputError: (text, write) => write(`${text.trimEnd()}\n`),
+    })
+}
+
+/**
+ * Runs a command line and gives the exit code: 0 it worked, 1 the operation failed, 2 wrong usage or
+ * configuration. Never rejects.
+ */
+export async function runProgram(program: Command, args: readonly string[], io: CommandIo): Promise<number> {
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has printed its own message; its exit code is 0 for help and version.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+    printError(io, error)
+    return exitCodeOf(error)
+  }
+}

@@ -1,0 +1,164 @@
+import { type DisconnectReason, disconnectReasons } from './failures.ts'
+
+/**
+ * What a data worker counts. Plain numbers in plain arrays, added to in place: nothing is allocated on the hot
+ * path. Once in a while the worker sends a copy to the control process, which adds the workers up for `/metrics`.
+ */
+
+/** Upper bounds of the latency buckets in seconds: 100 us to 60 s, about three a decade. */
+export const latencyBucketsSeconds: readonly number[] = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+]
+const latencyBucketsMs = Float64Array.from(latencyBucketsSeconds, seconds => seconds * 1000)
+
+/** A histogram as plain data: observations per bucket (the last one is +Inf), their sum and number. */
+export interface HistogramData {
+  buckets: number[]
+  sumMs: number
+  count: number
+}
+
+export class Histogram {
+  readonly buckets = new Float64Array(latencyBucketsMs.length + 1)
+  sumMs = 0
+  count = 0
+
+  observe(durationMs: number): void {
+    let index = 0
+    while (index < latencyBucketsMs.length && durationMs > latencyBucketsMs[index]!) index++
+    this.buckets[index] = this.buckets[index]! + 1
+    this.sumMs += durationMs
+    this.count++
+  }
+
+  data(): HistogramData {
+    return { buckets: [...this.buckets], sumMs: this.sumMs, count: this.count }
+  }
+}
+
+/** Counts of one node, seen from one worker. */
+export interface NodeCountersData {
+  /** Client sessions bound to the node now. */
+  sessions: number
+  /** Connections to the node that wait for a client. */
+  idle: number
+  /** Connections being opened. */
+  connecting: number
+  /** Clients waiting for a connection to the node. */
+  waiting: number
+  /** Requests answered (one a ReadyForQuery). */
+  queries: number
+  connects: number
+  connectFailures: number
+  serverLost: number
+  moved: number
+  latency: HistogramData
+}
+
+export class NodeCounters {
+  sessions = 0
+  idle = 0
+  connecting = 0
+  waiting = 0
+  queries = 0
+  connects = 0
+  connectFailures = 0
+  serverLost = 0
+  moved = 0
+  readonly latency = new Histogram()
+
+  data(): NodeCountersData {
+    return { ...this, latency: this.latency.data() }
+  }
+}
+
+/** Everything one worker has counted since it started. */
+export interface WorkerCountersData {
+  clients: number
+  clientsWaiting: number
+  accepted: number
+  cancelsForwarded: number
+  cancelsUnknown: number
+  bytesFromClients: number
+  bytesToClients: number
+  disconnects: Record<DisconnectReason, number>
+  wait: HistogramData
+  nodes: Record<string, NodeCountersData>
+}
+
+export class WorkerCounters {
+  clients = 0
+  clientsWaiting = 0
+  accepted = 0
+  cancelsForwarded = 0
+  cancelsUnknown = 0
+  bytesFromClients = 0
+  bytesToClients = 0
+  readonly disconnects = Object.fromEntries(disconnectReasons.map(reason => [reason, 0])) as Record<
+    DisconnectReason,
+    number
+  >
+  /** Time clients waited for a server connection. */
+  readonly wait = new Histogram()
+  readonly nodes = new Map<string, NodeCounters>()
+
+  node(name: string): NodeCounters {
+    let counters = this.nodes.get(name)
+    if (!counters) {
+      counters = new NodeCounters()
+      this.nodes.set(name, counters)
+    }
+    return counters
+  }
+
+  data(): WorkerCountersData {
+    return {
+      ...this,
+      disconnects: { ...this.disconnects },
+      wait: this.wait.data(),
+      nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
+    }
+  }
+}
+
+/** The sum of several workers' counts. */
+export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersData {
+  const sum = new WorkerCounters().data()
+  for (const one of all) {
+    sum.clients += one.clients
+    sum.clientsWaiting += one.clientsWaiting
+    sum.accepted += one.accepted
+    sum.cancelsForwarded += one.cancelsForwarded
+    sum.cancelsUnknown += one.cancelsUnknown
+    sum.bytesFromClients += one.bytesFromClients
+    sum.bytesToClients += one.bytesToClients
+    for (const reason of disconnectReasons) sum.disconnects[reason] += one.disconnects[reason]
+    addHistogram(sum.wait, one.wait)
+    for (const [name, counters] of Object.entries(one.nodes)) {
+      const known = (sum.nodes[name] ??= new NodeCounters().data())
+      addNode(known, counters)
+    }
+  }
+  return sum
+}
+
+function addNode(sum: NodeCountersData, one: NodeCountersData): void {
+  sum.sessions += one.sessions
+  sum.idle += one.idle
+  sum.connecting += one.connecting
+  sum.waiting += one.waiting
+  sum.queries += one.queries
+  sum.connects += one.connects
+  sum.connectFailures += one.connectFailures
+  sum.serverLost += one.serverLost
+  sum.moved += one.moved
+  addHistogram(sum.latency, one.latency)
+}
+
+function addHistogram(sum: HistogramData, one: HistogramData): void {
+  one.buckets.forEach((value, index) => {
+    sum.buckets[index] = (sum.buckets[index] ?? 0) + value
+  })
+  sum.sumMs += one.sumMs
+  sum.count += one.count
+}

@@ -1,0 +1,62 @@
+import type { ErrorFields, Severity } from '../wire/messages.ts'
+
+/** Why the proxy refuses or ends a client. Every close of a client carries one; each has a counter. */
+export type DisconnectReason =
+  | 'client_closed'
+  | 'client_lost'
+  | 'login_refused'
+  | 'login_timeout'
+  | 'protocol_violation'
+  | 'too_many_clients'
+  | 'no_route'
+  | 'queue_timeout'
+  | 'queue_full'
+  | 'server_lost'
+  | 'server_demoted'
+  | 'server_drained'
+  | 'cancel_request'
+  | 'shutdown'
+
+interface Rule {
+  /** SQLSTATE, from PostgreSQL's appendix "Error Codes". */
+  sqlstate: string
+  severity: Severity
+  /** Whether the same thing may work when it is tried again on a new connection. */
+  retryable: boolean
+}
+
+/** One table from reason to what the client is told. */
+export const rules: Record<DisconnectReason, Rule> = {
+  client_closed: { sqlstate: '00000', severity: 'FATAL', retryable: false },
+  client_lost: { sqlstate: '08006', severity: 'FATAL', retryable: false },
+  login_refused: { sqlstate: '28000', severity: 'FATAL', retryable: false },
+  login_timeout: { sqlstate: '57014', severity: 'FATAL', retryable: true },
+  protocol_violation: { sqlstate: '08P01', severity: 'FATAL', retryable: false },
+  too_many_clients: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  no_route: { sqlstate: '57P03', severity: 'FATAL', retryable: true },
+  queue_timeout: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  queue_full: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  server_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+  server_demoted: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+  server_drained: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+  cancel_request: { sqlstate: '00000', severity: 'FATAL', retryable: false },
+  shutdown: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+}
+
+export const disconnectReasons = Object.keys(rules) as DisconnectReason[]
+
+/** What the client is told when it is ended for a reason. `sqlstate` overrules the table where more is known. */
+export function errorFor(
+  reason: DisconnectReason,
+  message: string,
+  more: { sqlstate?: string; detail?: string; hint?: string } = {},
+): ErrorFields {
+  const rule = rules[reason]
+  return {
+    severity: rule.severity,
+    code: more.sqlstate ?? rule.sqlstate,
+    message: `pgherd: ${message}`,
+    detail: more.detail,
+    hint: more.hint,
+  }
+}

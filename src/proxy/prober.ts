@@ -1,0 +1,151 @@
+import { Probe } from '../agent/probe.ts'
+import type { Clock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+import type { Timer, Timers } from '../runtime/timers.ts'
+import type { NodeFacts, TopologyNode } from '../topology/types.ts'
+import type { TopologyWatcher } from '../topology/watcher.ts'
+
+export interface ProberOptions {
+  watcher: TopologyWatcher
+  user: string
+  password: string | undefined
+  database: string
+  intervalMs: number
+  timeoutMs: number
+  clock: Clock
+  timers: Timers
+  log: Logger
+}
+
+interface Watched {
+  probe: Probe
+  host: string
+  port: number
+  busy: boolean
+  /** Somebody could not use the node: it is asked until it answers and its agent agrees. */
+  suspected: boolean
+  lastFacts: NodeFacts | undefined
+  /** Monotonic ms since which it has not been reached; undefined while it is. */
+  unreachableSinceMs: number | undefined
+}
+
+/** A node that nobody declares, reports or reaches for this long is forgotten. */
+const forgetMs = 600_000
+/** A connection this old is replaced, see `Probe`. */
+const renewMs = 30_000
+
+/**
+ * Asks servers themselves what agents would tell: nodes without a living agent, nodes that a worker could not
+ * use, and every node while the store is away. That is how pgherd works without agents, and why a silent agent
+ * or store never takes a healthy server out.
+ */
+export class Prober {
+  readonly #options: ProberOptions
+  readonly #watched = new Map<string, Watched>()
+  readonly #timer: Timer
+  #seq = 0
+
+  constructor(options: ProberOptions) {
+    this.#options = options
+    this.#timer = options.timers.every(options.intervalMs, () => this.#round())
+    this.#round()
+  }
+
+  /** A worker could not use the node: it is looked at now. */
+  suspect(name: string): void {
+    const node = this.#node(name)
+    if (!node) return
+    const watched = this.#watch(node)
+    watched.suspected = true
+    void this.#ask(name, watched)
+  }
+
+  async close(): Promise<void> {
+    this.#timer.cancel()
+    const all = [...this.#watched.values()]
+    this.#watched.clear()
+    await Promise.all(all.map(({ probe }) => probe.close()))
+  }
+
+  #node(name: string): TopologyNode | undefined {
+    return this.#options.watcher.current().nodes.find(node => node.name === name)
+  }
+
+  #round(): void {
+    const { watcher } = this.#options
+    const storeDown = !watcher.connection.up
+    const nodes = watcher.current().nodes
+    for (const [name, watched] of this.#watched) {
+      const node = nodes.find(each => each.name === name)
+      if (!node || node.host !== watched.host || node.port !== watched.port) this.#drop(name, watched)
+    }
+    for (const node of nodes) {
+      if (node.host === '') continue
+      const wanted = storeDown || !watcher.hasLiveAgent(node.name) || this.#watched.get(node.name)?.suspected
+      if (wanted) void this.#ask(node.name, this.#watch(node))
+      else {
+        const watched = this.#watched.get(node.name)
+        if (watched) this.#drop(node.name, watched)
+      }
+    }
+  }
+
+  #watch(node: TopologyNode): Watched {
+    let watched = this.#watched.get(node.name)
+    if (!watched) {
+      const { user, password, database, timeoutMs, clock, timers } = this.#options
+      const postgres = { host: node.host, port: node.port, user, password, database }
+      watched = {
+        probe: new Probe({ postgres, timeoutMs, renewMs, clock, timers }),
+        host: node.host,
+        port: node.port,
+        busy: false,
+        suspected: false,
+        lastFacts: undefined,
+        unreachableSinceMs: undefined,
+      }
+      this.#watched.set(node.name, watched)
+    }
+    return watched
+  }
+
+  async #ask(name: string, watched: Watched): Promise<void> {
+    if (watched.busy) return
+    watched.busy = true
+    const { facts, failure } = await watched.probe.sample()
+    watched.busy = false
+    if (this.#watched.get(name) !== watched) return
+    const { watcher, clock } = this.#options
+    const seq = ++this.#seq
+    if (facts) {
+      watched.lastFacts = facts
+      watched.unreachableSinceMs = undefined
+      watched.suspected = false
+      watcher.observe(name, { seq, reachable: true, facts })
+      return
+    }
+    const nowMs = clock.nowMs()
+    watched.unreachableSinceMs ??= nowMs
+    // The server lives, only this user may not ask it: then its agent's word counts, if there is one.
+    const letsOthersIn = failure.kind === 'busy' || failure.kind === 'denied'
+    if (letsOthersIn && watcher.hasLiveAgent(name)) {
+      watched.suspected = false
+      watcher.unobserve(name)
+      return
+    }
+    watcher.observe(name, {
+      seq,
+      reachable: letsOthersIn && watched.lastFacts !== undefined,
+      reason: failure.reason,
+      ...(watched.lastFacts ? { facts: watched.lastFacts } : {}),
+    })
+    const node = this.#node(name)
+    if (node && !node.declared && nowMs - watched.unreachableSinceMs > forgetMs) watcher.forget(name)
+  }
+
+  #drop(name: string, watched: Watched): void {
+    this.#watched.delete(name)
+    this.#options.watcher.unobserve(name)
+    void watched.probe.close()
+  }
+}

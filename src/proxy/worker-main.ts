@@ -1,0 +1,43 @@
+/** The data worker's process: composition root and lifeline to the control process. */
+import { systemClock } from '../runtime/clock.ts'
+import { createLogger, type LogLevel } from '../runtime/log.ts'
+import { systemRandom } from '../runtime/random.ts'
+import { systemTimers } from '../runtime/timers.ts'
+import type { FromWorker, ToWorker } from './ipc.ts'
+import { Worker } from './worker.ts'
+
+let worker: Worker | undefined
+
+function send(message: FromWorker): void {
+  if (process.connected) process.send?.(message)
+}
+
+function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
+  const { settings, index } = message
+  const log = createLogger({ level: settings.log.level as LogLevel, format: settings.log.format })
+  worker = new Worker({
+    settings,
+    index,
+    clock: systemClock,
+    timers: systemTimers,
+    random: systemRandom,
+    log: log.child({ worker: index }),
+    send,
+    onStopped: () => systemTimers.after(50, () => process.exit(0)),
+  })
+  worker.start().catch((cause: unknown) => {
+    send({ kind: 'failed', message: cause instanceof Error ? cause.message : String(cause) })
+  })
+}
+
+process.on('message', (message: ToWorker) => {
+  if (message.kind === 'settings' && !worker) start(message)
+  else worker?.onMessage(message)
+})
+// A terminal's Ctrl-C and a service manager's TERM reach the whole group: the control process decides what to do.
+process.on('SIGINT', () => undefined)
+process.on('SIGTERM', () => undefined)
+process.on('SIGHUP', () => undefined)
+// Without its control process a worker would serve a cluster that it no longer knows.
+process.on('disconnect', () => process.exit(0))
+send({ kind: 'loaded' })

@@ -1,0 +1,227 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import type { Route } from '../routing/choose.ts'
+import type { Clock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+import type { Random } from '../runtime/random.ts'
+import type { Timer, Timers } from '../runtime/timers.ts'
+import { CancelKeys } from './cancels.ts'
+import { Client, type ClientHost } from './client.ts'
+import { WorkerCounters } from './counters.ts'
+import { Dispatcher } from './dispatcher.ts'
+import type { DisconnectReason } from './failures.ts'
+import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
+import type { LoginFailure, ServerConnection } from './server.ts'
+
+export interface WorkerOptions {
+  settings: WorkerSettings
+  /** Number of this worker among its siblings, from 0. */
+  index: number
+  clock: Clock
+  timers: Timers
+  random: Random
+  log: Logger
+  send: (message: FromWorker) => void
+  /** Everything is closed: the process may end. */
+  onStopped: () => void
+}
+
+const countersEveryMs = 250
+
+/** A data worker: accepts clients on the shared ports and serves them. One a process. */
+export class Worker implements ClientHost {
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly log: Logger
+  readonly counters = new WorkerCounters()
+  readonly #options: WorkerOptions
+  readonly #settings: WorkerSettings
+  readonly #clients = new Set<Client>()
+  readonly #keys: CancelKeys
+  readonly #dispatcher: Dispatcher
+  readonly #listeners: Server[] = []
+  readonly #timers: Timer[] = []
+  /** Cancel requests that other workers are asked about, by number. */
+  readonly #asked = new Map<number, () => void>()
+  #requests = 0
+  #stopping = false
+
+  constructor(options: WorkerOptions) {
+    this.#options = options
+    this.#settings = options.settings
+    this.clock = options.clock
+    this.timers = options.timers
+    this.log = options.log
+    this.#keys = new CancelKeys(options.random)
+    this.#dispatcher = new Dispatcher({
+      clock: options.clock,
+      timers: options.timers,
+      log: options.log,
+      counters: this.counters,
+      settings: options.settings,
+      firstTurn: options.index,
+      onSuspect: (node, reason) => options.send({ kind: 'suspect', node, reason }),
+    })
+  }
+
+  get loginTimeoutMs(): number {
+    return this.#settings.clientLoginTimeoutMs
+  }
+
+  async start(): Promise<void> {
+    const { listen, port, readPort } = this.#settings
+    await this.#listen(listen, port, 'primary')
+    if (readPort !== 0) await this.#listen(listen, readPort, 'replica')
+    this.#timers.push(
+      this.timers.every(1000, () => this.#dispatcher.tick()),
+      this.timers.every(countersEveryMs, () => this.#sendCounters()),
+    )
+    this.#options.send({ kind: 'listening' })
+  }
+
+  onMessage(message: ToWorker): void {
+    switch (message.kind) {
+      case 'topology':
+        this.#dispatcher.setTopology(message.topology)
+        this.#options.send({ kind: 'applied', revision: message.topology.intentRevision })
+        this.#sendCounters()
+        return
+      case 'cancel':
+        this.#cancelHere(message.processId, Buffer.from(message.secret, 'hex'), found =>
+          this.#options.send({ kind: 'cancelled', request: message.request, found }),
+        )
+        return
+      case 'cancelled':
+        this.#asked.get(message.request)?.()
+        this.#asked.delete(message.request)
+        return
+      case 'stop':
+        this.#stop()
+        return
+      case 'settings':
+        this.#reload(message.settings)
+        return
+      default:
+        message satisfies never
+    }
+  }
+
+  /** Whoever holds the settings sees the new ones; what needs a restart was left out before. */
+  #reload(settings: WorkerSettings): void {
+    const { pool, ...rest } = settings
+    Object.assign(this.#settings.pool, pool)
+    Object.assign(this.#settings, rest)
+    this.log.level = settings.log.level
+  }
+
+  async #listen(host: string, port: number, route: Route): Promise<void> {
+    const listener = createServer({ noDelay: true, pauseOnConnect: false }, socket => this.#accept(socket, route))
+    this.#listeners.push(listener)
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', reject)
+      listener.listen({ host, port, backlog: 1024 }, () => {
+        listener.off('error', reject)
+        listener.on('error', error => this.log.error({ err: error }, 'a listener failed'))
+        resolve()
+      })
+    })
+  }
+
+  #accept(socket: Socket, route: Route): void {
+    this.counters.accepted++
+    const client = new Client(socket, route, this)
+    this.#clients.add(client)
+    this.counters.clients = this.#clients.size
+  }
+
+  // What a client asks of the worker.
+
+  refusal(): string | undefined {
+    if (this.#stopping) return 'this proxy is shutting down'
+    const { clientsMax } = this.#settings
+    if (this.#clients.size <= clientsMax) return undefined
+    return `too many clients: no more than ${clientsMax} are taken here (max_client_conn)`
+  }
+
+  acquire(client: Client): void {
+    this.#dispatcher.acquire(client)
+  }
+
+  abandon(client: Client): void {
+    this.#dispatcher.abandon(client)
+  }
+
+  onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void {
+    this.#dispatcher.onLoginFailed(client, server, failure)
+  }
+
+  register(client: Client, server: ServerConnection): Buffer {
+    this.#dispatcher.onAttached(client, server)
+    return this.#keys.register(client, server.processId)
+  }
+
+  onRest(client: Client): void {
+    this.#dispatcher.onRest(client)
+  }
+
+  onEnd(client: Client, reason: DisconnectReason): void {
+    this.#clients.delete(client)
+    this.counters.clients = this.#clients.size
+    this.counters.disconnects[reason]++
+    this.#keys.forget(client)
+    this.#dispatcher.onEnded(client)
+    if (this.#stopping) this.#endWhenEmpty()
+  }
+
+  /** A cancel key that is not known here may be another worker's. */
+  cancel(processId: number, secret: Buffer, done: () => void): void {
+    this.#cancelHere(processId, secret, found => {
+      if (found) return done()
+      const request = ++this.#requests
+      this.#asked.set(request, done)
+      this.#options.send({ kind: 'cancel', processId, secret: secret.toString('hex'), request })
+    })
+  }
+
+  #cancelHere(processId: number, secret: Buffer, done: (found: boolean) => void): void {
+    const client = this.#keys.find(processId, secret)
+    const server = client?.server
+    // Between two requests there is nothing to cancel, and what comes next is not meant.
+    if (server && server.outstanding > 0) {
+      this.counters.cancelsForwarded++
+      server.cancel(() => done(true))
+    } else done(client !== undefined)
+  }
+
+  #sendCounters(): void {
+    this.#options.send({ kind: 'counters', counters: this.counters.data() })
+  }
+
+  // The end: sessions at rest go at once, the others when they come to rest or time is up.
+
+  #stop(): void {
+    if (this.#stopping) return
+    this.#stopping = true
+    for (const listener of this.#listeners) listener.close()
+    const endAtRest = (): void => {
+      for (const client of [...this.#clients]) if (!client.isActive || client.isAtRest) this.#endForShutdown(client)
+    }
+    endAtRest()
+    this.#timers.push(this.timers.every(20, endAtRest))
+    this.timers.after(this.#settings.shutdownTimeoutMs, () => {
+      for (const client of [...this.#clients]) this.#endForShutdown(client)
+    })
+    this.#endWhenEmpty()
+  }
+
+  #endForShutdown(client: Client): void {
+    client.end('shutdown', 'the proxy is shutting down', { hint: 'Connect again in a moment.' })
+  }
+
+  #endWhenEmpty(): void {
+    if (this.#clients.size > 0) return
+    for (const timer of this.#timers) timer.cancel()
+    this.#dispatcher.closeIdle()
+    this.#sendCounters()
+    this.#options.onStopped()
+  }
+}

@@ -1,0 +1,78 @@
+import type { Topology, TopologyNode } from '../topology/types.ts'
+
+/** Where a session or a unit must go. */
+export type Route = 'primary' | 'replica'
+
+/** The nodes that qualify, or the sentence that says why there is none. */
+export interface Candidates {
+  nodes: TopologyNode[]
+  reason: string
+}
+
+/**
+ * The nodes of a topology to which new work of a route may go. Reads go to replicas, those of the proxy's own
+ * zone first; where no replica qualifies they may fall back to the primary if the settings allow it.
+ */
+export function candidatesFor(topology: Topology, route: Route, zone: string): Candidates {
+  if (route === 'replica') {
+    const readable = topology.nodes.filter(node => node.readable)
+    const near = zone === '' ? [] : readable.filter(node => node.zone === zone)
+    if (near.length > 0) return { nodes: near, reason: '' }
+    if (readable.length > 0) return { nodes: readable, reason: '' }
+    if (topology.settings.readFallback === 'none') {
+      return { nodes: [], reason: `no replica can be read from: ${whyNot(topology, 'replica')}` }
+    }
+  }
+  const writable = topology.nodes.filter(node => node.writable)
+  if (writable.length > 0) return { nodes: writable, reason: '' }
+  const what = route === 'primary' ? 'no primary to write to' : 'no node can be read from'
+  return { nodes: [], reason: `${what}: ${whyNot(topology, route)}` }
+}
+
+/**
+ * The candidate with the least work per weight. Equals take turns: `turn` is a counter of the caller, started at
+ * a different number in every worker, so that workers who know nothing of each other still spread evenly.
+ */
+export function leastLoaded(
+  nodes: readonly TopologyNode[],
+  outstandingOf: (name: string) => number,
+  turn: number,
+): TopologyNode | undefined {
+  let best: TopologyNode | undefined
+  let bestScore = Infinity
+  for (let index = 0; index < nodes.length; index++) {
+    const node = nodes[(index + turn) % nodes.length]!
+    const score = (outstandingOf(node.name) + 1) / Math.max(node.weight, Number.EPSILON)
+    if (score < bestScore) {
+      best = node
+      bestScore = score
+    }
+  }
+  return best
+}
+
+/** Whether a session of this route that is on the node now may stay there. */
+export function mayStay(topology: Topology, route: Route, name: string): 'stay' | 'drain' | 'cut' {
+  const node = topology.nodes.find(each => each.name === name)
+  if (!node) return 'drain'
+  if (route === 'primary') {
+    // Out of reach is not demoted: only another role, another primary or a second claimant ends a session.
+    const demoted =
+      node.role === 'replica' ||
+      topology.conflict.includes(name) ||
+      (topology.primary !== undefined && topology.primary !== name)
+    if (demoted) return 'cut'
+    return node.state === 'active' ? 'stay' : 'drain'
+  }
+  if (node.state !== 'active') return 'drain'
+  if (node.role === 'primary' && topology.nodes.some(each => each.readable)) return 'drain'
+  return 'stay'
+}
+
+function whyNot(topology: Topology, route: Route): string {
+  if (topology.nodes.length === 0) return 'no node is known yet'
+  const [alarm] = topology.alarms
+  if (route === 'primary' && alarm !== undefined) return alarm
+  const told = topology.nodes.map(node => `${node.name}: ${node.reasons[0] ?? `is a ${node.role}`}`)
+  return told.slice(0, 5).join('; ')
+}

@@ -1,0 +1,240 @@
+import { type Client, type ClientDuplexStream, Metadata, type ServiceError } from '@grpc/grpc-js'
+import type { Clock } from '../runtime/clock.ts'
+import type { Random } from '../runtime/random.ts'
+import { pause, type Timers } from '../runtime/timers.ts'
+import { Backoff } from './backoff.ts'
+import type { Endpoint, EtcdEndpoints } from './etcd-endpoints.ts'
+import { type Failure, failureOf } from './etcd-errors.ts'
+import { type Answer, type Header, type Method, methods } from './etcd-messages.ts'
+import { StoreError } from './store.ts'
+
+export interface EtcdCallerOptions {
+  endpoints: EtcdEndpoints
+  user: string | undefined
+  password: string | undefined
+  requestTimeoutMs: number
+  clock: Clock
+  timers: Timers
+  random: Random
+}
+
+export interface CallOptions {
+  /** Whether the request may be sent again when nobody knows whether it was carried out. */
+  repeatable: boolean
+  /** In all, over every attempt. The request timeout when absent. */
+  limitMs?: number
+  /** Without a token: for asking for one. */
+  anonymous?: boolean
+  /** One message over a stream instead of a call, as etcd wants it for renewing a lease. */
+  streamed?: boolean
+}
+
+const pauseFirstMs = 50
+const pauseMaxMs = 1_000
+/** A token that is refused straight after it was renewed is a denial. */
+const renewalsMax = 2
+
+type Send<Request, Result> = (
+  client: Client,
+  method: Method<Request, Result>,
+  request: Request,
+  metadata: Metadata,
+  deadlineWallMs: number,
+) => Promise<Result>
+
+/**
+ * Requests to an etcd cluster: on another member when one fails and the request may be repeated, with a renewed
+ * token when the old one is refused, and never believing a member that is behind what was seen already.
+ */
+export class EtcdCaller {
+  private readonly options: EtcdCallerOptions
+  private token: string | undefined
+  private renewal: Promise<void> | undefined
+  private raftTerm = 0
+  private clusterId: string | undefined
+
+  constructor(options: EtcdCallerOptions) {
+    this.options = options
+  }
+
+  async call<Request, Result extends Answer>(
+    method: Method<Request, Result>,
+    request: Request,
+    call: CallOptions,
+  ): Promise<Result> {
+    const { endpoints, clock, timers, random, requestTimeoutMs } = this.options
+    const limitMs = call.limitMs ?? requestTimeoutMs
+    const endMs = clock.nowMs() + limitMs
+    const backoff = new Backoff(random, pauseFirstMs, pauseMaxMs)
+    for (let attempt = 1, renewals = 0; ; attempt++) {
+      const failure = await this.attempt(method, request, call, endMs, limitMs)
+      if ('result' in failure) return failure.result
+      if (failure.kind === 'final') throw failure.error
+      if (failure.kind === 'token') {
+        if (call.anonymous || this.options.user === undefined || ++renewals > renewalsMax) throw failure.error
+      } else if (!failure.untouched && !call.repeatable) {
+        throw outcomeUnknown(failure.error)
+      }
+      if (attempt % endpoints.count === 0) await pause(timers, backoff.nextMs())
+      if (clock.nowMs() >= endMs) throw failure.error
+    }
+  }
+
+  /** One attempt on the member in use. */
+  private async attempt<Request, Result extends Answer>(
+    method: Method<Request, Result>,
+    request: Request,
+    call: CallOptions,
+    endMs: number,
+    limitMs: number,
+  ): Promise<Failure | { result: Result }> {
+    const { endpoints, clock } = this.options
+    const shareMs = endpoints.count === 1 ? limitMs : limitMs / 3
+    const leftMs = (): number => Math.max(1, endMs - clock.nowMs())
+    let endpoint = endpoints.current
+    let token: string | undefined
+    let client: Client
+    try {
+      if (!call.anonymous) token = await this.currentToken(leftMs())
+      endpoint = endpoints.current
+      client = await endpoints.connect(Math.min(shareMs, leftMs()))
+    } catch (cause) {
+      if (!(cause instanceof StoreError)) throw cause
+      if (cause.code !== 'unavailable') return { kind: 'final', error: cause }
+      endpoints.leave(endpoint, cause)
+      return { kind: 'member', error: cause, untouched: true }
+    }
+    const send: Send<Request, Result> = call.streamed ? sendStreamed : sendUnary
+    const timeoutMs = call.repeatable ? Math.min(shareMs, leftMs()) : leftMs()
+    try {
+      const result = await send(client, method, request, metadataOf(token), clock.wallMs() + timeoutMs)
+      this.check(endpoint, result.header)
+      endpoints.heard()
+      return { result }
+    } catch (cause) {
+      return this.failed(endpoint, token, cause)
+    }
+  }
+
+  private failed(endpoint: Endpoint, token: string | undefined, cause: unknown): Failure {
+    const { endpoints } = this.options
+    const failure: Failure =
+      cause instanceof StoreError
+        ? { kind: 'member', error: cause, untouched: false }
+        : failureOf(endpoint.target, cause as ServiceError)
+    if (failure.kind === 'member') endpoints.leave(endpoint, failure.error)
+    else endpoints.heard()
+    if (failure.kind === 'token') this.forget(token)
+    return failure
+  }
+
+  /** Metadata for a stream to the member in use. */
+  async streamMetadata(): Promise<{ metadata: Metadata; token: string | undefined }> {
+    const token = await this.currentToken(this.options.requestTimeoutMs)
+    return { metadata: metadataOf(token), token }
+  }
+
+  /** `token` was refused: the next request asks for a new one. */
+  forget(token: string | undefined): void {
+    if (this.token === token) this.token = undefined
+  }
+
+  /**
+   * Refuses an answer from a member that is behind the newest raft term seen (a partition's other side) or
+   * belongs to another cluster.
+   * @throws StoreError `unavailable`
+   */
+  check(endpoint: Endpoint, header: Header | null): void {
+    if (!header) return
+    const term = Number(header.raftTerm)
+    // Zero where the server does not fill it in.
+    if (term !== 0 && term < this.raftTerm) {
+      throw distrusted(endpoint, `is at raft term ${term} although ${this.raftTerm} was seen`)
+    }
+    this.raftTerm = Math.max(this.raftTerm, term)
+    if (header.clusterId === '0') return
+    this.clusterId ??= header.clusterId
+    if (header.clusterId !== this.clusterId) {
+      throw distrusted(endpoint, 'belongs to another cluster than the members seen before')
+    }
+  }
+
+  private async currentToken(limitMs: number): Promise<string | undefined> {
+    const { user, password } = this.options
+    if (user === undefined || this.token !== undefined) return this.token
+    this.renewal ??= this.authenticate(user, password ?? '', limitMs).finally(() => {
+      this.renewal = undefined
+    })
+    await this.renewal
+    return this.token
+  }
+
+  private async authenticate(name: string, password: string, limitMs: number): Promise<void> {
+    const call: CallOptions = { repeatable: true, anonymous: true, limitMs }
+    const { token } = await this.call(methods.authenticate, { name, password }, call)
+    this.token = token
+  }
+}
+
+function metadataOf(token: string | undefined): Metadata {
+  const metadata = new Metadata()
+  // The member refuses at once instead of waiting when it knows no leader.
+  metadata.set('hasleader', 'true')
+  if (token !== undefined) metadata.set('token', token)
+  return metadata
+}
+
+function sendUnary<Request, Result>(
+  ...[client, method, request, metadata, deadline]: Parameters<Send<Request, Result>>
+): Promise<Result> {
+  const { path, serialize, deserialize } = method
+  return new Promise((resolve, reject) => {
+    client.makeUnaryRequest(
+      path,
+      serialize,
+      deserialize,
+      request,
+      metadata,
+      { deadline },
+      (error, result) => {
+        if (result !== undefined) resolve(result)
+        else reject(error ?? new StoreError('unavailable', 'etcd gave no answer: check the server'))
+      },
+    )
+  })
+}
+
+function sendStreamed<Request, Result>(
+  ...[client, method, request, metadata, deadline]: Parameters<Send<Request, Result>>
+): Promise<Result> {
+  const { path, serialize, deserialize } = method
+  const stream: ClientDuplexStream<Request, Result> = client.makeBidiStreamRequest(
+    path,
+    serialize,
+    deserialize,
+    metadata,
+    { deadline },
+  )
+  return new Promise((resolve, reject) => {
+    stream.once('data', resolve)
+    stream.on('error', reject)
+    stream.on('end', () => reject(new StoreError('unavailable', 'etcd gave no answer: check the server')))
+    stream.write(request)
+    stream.end()
+  })
+}
+
+function distrusted(endpoint: Endpoint, why: string): StoreError {
+  return new StoreError(
+    'unavailable',
+    `etcd at ${endpoint.target} ${why}: its answer is not used; if the cluster was rebuilt, restart this process`,
+  )
+}
+
+function outcomeUnknown(cause: StoreError): StoreError {
+  return new StoreError(
+    'unavailable',
+    `whether etcd carried out a write is unknown: read before trying again. ${cause.message}`,
+    { cause },
+  )
+}

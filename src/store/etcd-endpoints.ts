@@ -1,0 +1,207 @@
+import { readFile } from 'node:fs/promises'
+import { type ChannelCredentials, Client, connectivityState, credentials } from '@grpc/grpc-js'
+import type { Clock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+import type { ConnectionTracker } from './connection.ts'
+import { unreachable } from './etcd-errors.ts'
+import { methods } from './etcd-messages.ts'
+import { StoreError } from './store.ts'
+
+export interface EtcdTls {
+  /** PEM files. They are read again for every new connection, so that renewed ones are picked up. */
+  caFile?: string | undefined
+  certFile?: string | undefined
+  keyFile?: string | undefined
+  /** The name the server's certificate must carry, when it is not the endpoint's own. */
+  serverName?: string | undefined
+}
+
+/** A member in use. A new object each time, so that a late failure does not count against a later connection. */
+export interface Endpoint {
+  /** `host:port` */
+  readonly target: string
+  readonly secure: boolean
+}
+
+export interface EtcdEndpointsOptions {
+  endpoints: string[]
+  tls: EtcdTls | undefined
+  tracker: ConnectionTracker
+  clock: Clock
+  log: Logger
+  /** Called after the member in use was given up, with the reason. */
+  onMove(reason: string): void
+}
+
+/**
+ * etcd's server closes connections that ping more often than every 5 s. These pings are the second line: hung
+ * members are found sooner by deadlines and the store's own probe.
+ */
+const channelOptions = {
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_permit_without_calls': 1,
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.enable_http_proxy': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.max_receive_message_length': 64 * 1024 * 1024,
+}
+
+/** The members of an etcd cluster: one in use at a time, the next one when it fails. */
+export class EtcdEndpoints {
+  readonly count: number
+  private readonly options: EtcdEndpointsOptions
+  private readonly endpoints: Endpoint[]
+  private index = 0
+  private inUse: Endpoint
+  private client: Promise<Client> | undefined
+  private failuresInRow = 0
+  private heardMs: number
+  private closed = false
+
+  /** @throws StoreError `invalid` for an address that cannot be one. */
+  constructor(options: EtcdEndpointsOptions) {
+    this.options = options
+    if (options.endpoints.length === 0) throw new StoreError('invalid', 'no etcd endpoint is given: name one')
+    this.endpoints = options.endpoints.map(text => parseEndpoint(text, options.tls !== undefined))
+    this.count = this.endpoints.length
+    this.inUse = { ...(this.endpoints[0] as Endpoint) }
+    this.heardMs = options.clock.nowMs()
+  }
+
+  get current(): Endpoint {
+    return this.inUse
+  }
+
+  /** Milliseconds since a member last answered anything. */
+  get silentMs(): number {
+    return this.options.clock.nowMs() - this.heardMs
+  }
+
+  /** The connection to `current`, when it stands. Rejects with `unavailable`: then nothing was sent. */
+  async connect(limitMs: number): Promise<Client> {
+    if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
+    const endpoint = this.current
+    this.client ??= this.open(endpoint)
+    const client = await this.client
+    await ready(client, endpoint, this.options.clock.wallMs() + limitMs)
+    return client
+  }
+
+  /** An answer came. */
+  heard(): void {
+    this.heardMs = this.options.clock.nowMs()
+    this.failuresInRow = 0
+    this.options.tracker.becomeUp()
+  }
+
+  /** Gives `endpoint` up for the next one, unless that has happened already. */
+  leave(endpoint: Endpoint, cause: StoreError): void {
+    if (this.closed || endpoint !== this.current) return
+    this.failuresInRow++
+    if (this.failuresInRow >= this.count) this.options.tracker.becomeDown(cause.message)
+    this.index = (this.index + 1) % this.count
+    this.inUse = { ...(this.endpoints[this.index] as Endpoint) }
+    this.drop()
+    const { log, onMove } = this.options
+    log.debug(
+      { event: 'store.move', err: cause, from: endpoint.target, to: this.current.target },
+      'moving on',
+    )
+    onMove(cause.message)
+  }
+
+  close(): void {
+    this.closed = true
+    this.drop()
+  }
+
+  /** Calls under way on the old connection run to their own ends. */
+  private drop(): void {
+    this.client?.then(
+      client => client.close(),
+      () => undefined,
+    )
+    this.client = undefined
+  }
+
+  private async open(endpoint: Endpoint): Promise<Client> {
+    const { tls } = this.options
+    const name = tls?.serverName
+    const naming = name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {}
+    const channelCredentials = endpoint.secure
+      ? await readCredentials(tls ?? {})
+      : credentials.createInsecure()
+    return new Client(endpoint.target, channelCredentials, { ...channelOptions, ...naming })
+  }
+}
+
+/** @throws StoreError `unavailable` naming the file that cannot be read, or what is wrong with it. */
+export async function readCredentials(tls: EtcdTls): Promise<ChannelCredentials> {
+  const read = async (path: string | undefined): Promise<Buffer | null> => {
+    if (path === undefined) return null
+    try {
+      return await readFile(path)
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      throw new StoreError(
+        'unavailable',
+        `TLS file for etcd cannot be read (${reason}): check path and rights`,
+        {
+          cause,
+        },
+      )
+    }
+  }
+  const [ca, key, cert] = await Promise.all([read(tls.caFile), read(tls.keyFile), read(tls.certFile)])
+  try {
+    return credentials.createSsl(ca, key, cert)
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new StoreError(
+      'unavailable',
+      `TLS files for etcd cannot be used (${reason}): check that they match`,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+function parseEndpoint(text: string, tlsGiven: boolean): Endpoint {
+  const match = /^(?:(https?):\/\/)?((?:\[[0-9A-Fa-f:.]+\]|[^/:@\s]+):\d+)\/?$/.exec(text)
+  if (!match) {
+    throw new StoreError('invalid', `"${text}" is no etcd endpoint: write host:port or https://host:port`)
+  }
+  const [, scheme, target = ''] = match
+  return { target, secure: scheme ? scheme === 'https' : tlsGiven }
+}
+
+/** Waits for the channel to stand; a failed attempt to connect ends the wait, there may be a better member. */
+async function ready(client: Client, endpoint: Endpoint, deadlineWallMs: number): Promise<void> {
+  const channel = client.getChannel()
+  for (;;) {
+    const state = channel.getConnectivityState(true)
+    if (state === connectivityState.READY) return
+    if (state === connectivityState.SHUTDOWN) throw unreachable(endpoint.target, 'given up meanwhile')
+    if (state === connectivityState.TRANSIENT_FAILURE) {
+      throw unreachable(endpoint.target, await connectError(client, deadlineWallMs))
+    }
+    await new Promise<void>((resolve, reject) => {
+      channel.watchConnectivityState(state, deadlineWallMs, error => {
+        if (error) reject(unreachable(endpoint.target, 'no connection in time'))
+        else resolve()
+      })
+    })
+  }
+}
+
+/** The channel does not say why it failed, a call on it does. Status changes nothing if it goes through after all. */
+function connectError(client: Client, deadlineWallMs: number): Promise<string> {
+  const { path, serialize, deserialize } = methods.status
+  return new Promise(resolve => {
+    client.makeUnaryRequest(path, serialize, deserialize, {}, { deadline: deadlineWallMs }, error =>
+      resolve(error?.details ?? 'it came back just now'),
+    )
+  })
+}

@@ -1,0 +1,164 @@
+import type { Entry } from '../store/store.ts'
+import {
+  type Decoded,
+  decodeLeader,
+  decodeNodeIntent,
+  decodeNodeStatus,
+  decodeProxyStatus,
+  decodeSettings,
+} from './codec.ts'
+import type { Keys } from './keys.ts'
+import type { Leader, NodeIntent, NodeStatus, Observation, ProxyStatus, Settings } from './types.ts'
+
+/** A decoded value with the revisions it stood at. */
+export interface Versioned<T> {
+  value: T
+  createRevision: number
+  modRevision: number
+}
+
+/**
+ * Everything known about a cluster, as a register per key in which the highest revision wins. Events may
+ * arrive in any order and more than once: the same set of events always leaves the same state.
+ */
+export class ClusterState {
+  readonly nodeIntents = new Map<string, Versioned<NodeIntent>>()
+  /** Statuses whose lease lives. */
+  readonly nodeStatuses = new Map<string, Versioned<NodeStatus>>()
+  /** The newest status ever seen of a node, also after its lease has ended. */
+  readonly lastStatuses = new Map<string, Versioned<NodeStatus>>()
+  readonly proxyStatuses = new Map<string, Versioned<ProxyStatus>>()
+  /** What this process saw by asking the servers itself. */
+  readonly observations = new Map<string, Observation>()
+  settings: Versioned<Settings> | undefined
+  leader: Versioned<Leader> | undefined
+  revision = 0
+  intentRevision = 0
+  /** Sentences about values that cannot be read, by key. */
+  readonly problems = new Map<string, string>()
+
+  readonly #keys: Keys
+  /** Revision of the newest event of each key, deletes included. */
+  readonly #revisions = new Map<string, number>()
+
+  constructor(keys: Keys) {
+    this.#keys = keys
+  }
+
+  put(entry: Entry): void {
+    const isNewest = this.#advance(entry.key, entry.modRevision)
+    const statusName = after(entry.key, this.#keys.nodeStatuses)
+    if (statusName !== undefined) this.#rememberStatus(statusName, entry)
+    if (isNewest) this.#assign(entry.key, entry)
+  }
+
+  delete(key: string, revision: number): void {
+    if (this.#advance(key, revision)) this.#assign(key, undefined)
+  }
+
+  /** Takes a complete listing: what it does not contain is gone. */
+  replace(entries: Iterable<Entry>, revision: number): void {
+    const listed = new Set<string>()
+    for (const entry of entries) {
+      listed.add(entry.key)
+      this.put(entry)
+    }
+    for (const [key, keyRevision] of this.#revisions) {
+      if (listed.has(key)) continue
+      if (keyRevision <= revision && this.#has(key)) this.delete(key, revision)
+    }
+    this.revision = Math.max(this.revision, revision)
+  }
+
+  observe(name: string, observation: Observation): void {
+    const known = this.observations.get(name)
+    if (!known || known.seq < observation.seq) this.observations.set(name, observation)
+  }
+
+  /** Drops what was seen first hand, when the agent's word is good again. */
+  unobserve(name: string): void {
+    this.observations.delete(name)
+  }
+
+  /** Forgets a node that nobody declares and nobody reports any more. */
+  forget(name: string): void {
+    if (!this.nodeStatuses.has(name)) this.lastStatuses.delete(name)
+    this.observations.delete(name)
+  }
+
+  /** Names of all nodes, declared or reported, sorted. */
+  nodeNames(): string[] {
+    return [...new Set([...this.nodeIntents.keys(), ...this.lastStatuses.keys()])].sort()
+  }
+
+  /** Whether an event of this revision is the newest of its key; remembers it when so. */
+  #advance(key: string, revision: number): boolean {
+    this.revision = Math.max(this.revision, revision)
+    if (key.startsWith(this.#keys.intent)) this.intentRevision = Math.max(this.intentRevision, revision)
+    if ((this.#revisions.get(key) ?? -1) >= revision) return false
+    this.#revisions.set(key, revision)
+    return true
+  }
+
+  #rememberStatus(name: string, entry: Entry): void {
+    const known = this.lastStatuses.get(name)
+    if (known && known.modRevision >= entry.modRevision) return
+    const { value } = decodeNodeStatus(entry.value)
+    if (value) this.lastStatuses.set(name, versioned(value, entry))
+  }
+
+  #has(key: string): boolean {
+    const name = (prefix: string): string => after(key, prefix) ?? ''
+    return (
+      this.nodeIntents.has(name(this.#keys.nodeIntents)) ||
+      this.nodeStatuses.has(name(this.#keys.nodeStatuses)) ||
+      this.proxyStatuses.has(name(this.#keys.proxyStatuses)) ||
+      (key === this.#keys.settings && this.settings !== undefined) ||
+      (key === this.#keys.leader && this.leader !== undefined) ||
+      this.problems.has(key)
+    )
+  }
+
+  #assign(key: string, entry: Entry | undefined): void {
+    this.problems.delete(key)
+    const keys = this.#keys
+    const intentName = after(key, keys.nodeIntents)
+    const statusName = after(key, keys.nodeStatuses)
+    const proxyId = after(key, keys.proxyStatuses)
+    if (intentName !== undefined) this.#assignIn(this.nodeIntents, intentName, entry, decodeNodeIntent)
+    else if (statusName !== undefined) this.#assignIn(this.nodeStatuses, statusName, entry, decodeNodeStatus)
+    else if (proxyId !== undefined) this.#assignIn(this.proxyStatuses, proxyId, entry, decodeProxyStatus)
+    else if (key === keys.settings) this.settings = this.#decode(entry, decodeSettings)
+    else if (key === keys.leader) this.leader = this.#decode(entry, decodeLeader)
+  }
+
+  #assignIn<T>(
+    map: Map<string, Versioned<T>>,
+    name: string,
+    entry: Entry | undefined,
+    decode: (text: string) => Decoded<T>,
+  ): void {
+    const decoded = this.#decode(entry, decode)
+    if (decoded) map.set(name, decoded)
+    else map.delete(name)
+  }
+
+  #decode<T>(entry: Entry | undefined, decode: (text: string) => Decoded<T>): Versioned<T> | undefined {
+    if (!entry) return undefined
+    const { value, problem } = decode(entry.value)
+    if (problem !== undefined) {
+      this.problems.set(entry.key, `${entry.key}: ${problem}`)
+      return undefined
+    }
+    return versioned(value, entry)
+  }
+}
+
+function versioned<T>(value: T, entry: Entry): Versioned<T> {
+  return { value, createRevision: entry.createRevision, modRevision: entry.modRevision }
+}
+
+/** What follows `prefix` in `key`, or undefined when it does not start so. */
+function after(key: string, prefix: string): string | undefined {
+  return key.startsWith(prefix) ? key.slice(prefix.length) : undefined
+}

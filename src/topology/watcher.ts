@@ -1,0 +1,149 @@
+import type { Logger } from '../runtime/log.ts'
+import type { Random } from '../runtime/random.ts'
+import type { Timer, Timers } from '../runtime/timers.ts'
+import { mirror } from '../store/mirror.ts'
+import type { Connection, Entry, Store } from '../store/store.ts'
+import { keysOf } from './keys.ts'
+import { ClusterState } from './state.ts'
+import { buildTopology, type TopologyDefaults } from './topology.ts'
+import type { Observation, ProxyStatus, Topology } from './types.ts'
+
+export interface WatcherOptions {
+  store: Store
+  cluster: string
+  defaults: TopologyDefaults
+  timers: Timers
+  random: Random
+  log: Logger
+  /** Whether changes are told in the log; off where another watcher of the process does. */
+  announce?: boolean
+}
+
+/** Many changes in one burst make one snapshot: it is made this long after the first of them at the latest. */
+const coalesceMs = 5
+
+/**
+ * Keeps the current topology of a cluster: mirrors its keys, takes what was seen first hand, and tells listeners
+ * about every new snapshot. While the store is away the last snapshot stands.
+ */
+export class TopologyWatcher {
+  readonly ready: Promise<void>
+  readonly #options: WatcherOptions
+  readonly #state: ClusterState
+  readonly #listeners = new Set<(topology: Topology) => void>()
+  readonly #mirror: { close(): void; ready: Promise<void> }
+  #topology: Topology
+  #defaults: TopologyDefaults
+  #pending: Timer | undefined
+
+  constructor(options: WatcherOptions) {
+    this.#options = options
+    this.#defaults = options.defaults
+    const keys = keysOf(options.cluster)
+    this.#state = new ClusterState(keys)
+    this.#topology = buildTopology(options.cluster, this.#state, options.defaults)
+    this.#mirror = mirror(options.store, keys.root, {
+      onChange: (entries, revision, changedKeys) => this.#onChange(entries, revision, changedKeys),
+      timers: options.timers,
+      random: options.random,
+      log: options.log,
+    })
+    this.ready = this.#mirror.ready.then(() => this.#rebuild())
+  }
+
+  current(): Topology {
+    return this.#topology
+  }
+
+  get connection(): Connection {
+    return this.#options.store.connection
+  }
+
+  proxies(): ProxyStatus[] {
+    return [...this.#state.proxyStatuses.values()].map(({ value }) => value)
+  }
+
+  /** Names of nodes whose agent reports now. */
+  hasLiveAgent(name: string): boolean {
+    return this.#state.nodeStatuses.has(name)
+  }
+
+  /** Calls `listener` with every new snapshot, beginning with the current one. Returns how to stop that. */
+  onChange(listener: (topology: Topology) => void): () => void {
+    this.#listeners.add(listener)
+    listener(this.#topology)
+    return () => this.#listeners.delete(listener)
+  }
+
+  observe(name: string, observation: Observation): void {
+    this.#state.observe(name, observation)
+    this.#schedule()
+  }
+
+  /** Takes the agent's word again instead of what was seen first hand. */
+  unobserve(name: string): void {
+    this.#state.unobserve(name)
+    this.#schedule()
+  }
+
+  forget(name: string): void {
+    this.#state.forget(name)
+    this.#schedule()
+  }
+
+  setDefaults(defaults: TopologyDefaults): void {
+    this.#defaults = defaults
+    this.#schedule()
+  }
+
+  close(): void {
+    this.#mirror.close()
+    this.#pending?.cancel()
+    this.#listeners.clear()
+  }
+
+  #onChange(entries: ReadonlyMap<string, Entry>, revision: number, changedKeys: string[] | undefined): void {
+    if (changedKeys === undefined) this.#state.replace(entries.values(), revision)
+    else {
+      for (const key of changedKeys) {
+        const entry = entries.get(key)
+        if (entry) this.#state.put(entry)
+        else this.#state.delete(key, revision)
+      }
+    }
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    this.#pending ??= this.#options.timers.after(coalesceMs, () => this.#rebuild())
+  }
+
+  #rebuild(): void {
+    this.#pending?.cancel()
+    this.#pending = undefined
+    const before = this.#topology
+    this.#topology = buildTopology(this.#options.cluster, this.#state, this.#defaults)
+    if (this.#options.announce !== false) this.#tell(before, this.#topology)
+    for (const listener of this.#listeners) listener(this.#topology)
+  }
+
+  /** Decisions as sentences: who became primary, what raised an alarm, which node changed what it may do. */
+  #tell(before: Topology, after: Topology): void {
+    const { log } = this.#options
+    if (before.primary !== after.primary) {
+      const from = before.primary ? `, before it was ${before.primary}` : ''
+      const sentence = after.primary ? `writes go to ${after.primary}${from}` : `no primary to write to${from}`
+      log[after.primary ? 'info' : 'warn']({ event: 'topology.primary' }, sentence)
+    }
+    for (const alarm of after.alarms) {
+      if (!before.alarms.includes(alarm)) log.warn({ event: 'topology.alarm' }, alarm)
+    }
+    for (const node of after.nodes) {
+      const old = before.nodes.find(each => each.name === node.name)
+      if (old && old.readable === node.readable && old.writable === node.writable && old.role === node.role) continue
+      const use = node.writable ? 'takes writes' : node.readable ? 'takes reads' : 'takes no new sessions'
+      const why = node.reasons.length > 0 ? `: ${node.reasons.join('; ')}` : ''
+      log.info({ event: 'topology.node', node: node.name }, `node ${node.name} (${node.role}) ${use}${why}`)
+    }
+  }
+}

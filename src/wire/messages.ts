@@ -1,0 +1,129 @@
+import { Authentication, Client, headerBytes, Server, Startup, TransactionStatus } from './codes.ts'
+
+/** Codecs of the messages that the proxy writes or reads itself. Everything else only passes through. */
+
+export type Severity = 'ERROR' | 'FATAL'
+
+export interface ErrorFields {
+  severity: Severity
+  /** SQLSTATE. */
+  code: string
+  message: string
+  detail?: string | undefined
+  hint?: string | undefined
+}
+
+/** ErrorResponse with the fields that every driver looks at: S, V, C, M and where given D, H. */
+export function writeErrorResponse(fields: ErrorFields): Buffer {
+  let body = `S${fields.severity}\0V${fields.severity}\0C${fields.code}\0M${fields.message}\0`
+  if (fields.detail !== undefined) body += `D${fields.detail}\0`
+  if (fields.hint !== undefined) body += `H${fields.hint}\0`
+  return frame(Server.ErrorResponse, Buffer.from(`${body}\0`, 'utf8'))
+}
+
+/** The fields of an ErrorResponse or NoticeResponse body by their letter. */
+export function readErrorFields(body: Buffer): Map<string, string> {
+  const fields = new Map<string, string>()
+  let at = 0
+  while (at < body.length && body[at] !== 0) {
+    const end = body.indexOf(0, at + 1)
+    if (end < 0) break
+    fields.set(String.fromCharCode(body[at]!), body.toString('utf8', at + 1, end))
+    at = end + 1
+  }
+  return fields
+}
+
+export function frame(code: number, body: Uint8Array): Buffer {
+  const message = Buffer.allocUnsafe(headerBytes + body.length)
+  message[0] = code
+  message.writeUInt32BE(body.length + 4, 1)
+  message.set(body, headerBytes)
+  return message
+}
+
+function authentication(type: number): Buffer {
+  const body = Buffer.alloc(4)
+  body.writeUInt32BE(type, 0)
+  return frame(Server.Authentication, body)
+}
+
+export const authenticationOk: Buffer = authentication(Authentication.Ok)
+export const readyForQueryIdle: Buffer = frame(Server.ReadyForQuery, Buffer.from([TransactionStatus.Idle]))
+export const terminate: Buffer = frame(Client.Terminate, Buffer.alloc(0))
+export const sync: Buffer = frame(Client.Sync, Buffer.alloc(0))
+
+export function writeQuery(sql: string): Buffer {
+  return frame(Client.Query, Buffer.from(`${sql}\0`, 'utf8'))
+}
+
+/** Parse: a statement by name with the type OIDs of its parameters. */
+export function writeParse(name: string, sql: string, parameterTypes: readonly number[]): Buffer {
+  const text = Buffer.from(`${name}\0${sql}\0`, 'utf8')
+  const types = Buffer.alloc(2 + 4 * parameterTypes.length)
+  types.writeUInt16BE(parameterTypes.length, 0)
+  parameterTypes.forEach((oid, index) => types.writeUInt32BE(oid, 2 + 4 * index))
+  return frame(Client.Parse, Buffer.concat([text, types]))
+}
+
+export function writeParameterStatus(name: string, value: string): Buffer {
+  return frame(Server.ParameterStatus, Buffer.from(`${name}\0${value}\0`, 'utf8'))
+}
+
+export function readParameterStatus(body: Buffer): { name: string; value: string } | undefined {
+  const nameEnd = body.indexOf(0)
+  const valueEnd = nameEnd < 0 ? -1 : body.indexOf(0, nameEnd + 1)
+  if (valueEnd < 0) return undefined
+  return { name: body.toString('utf8', 0, nameEnd), value: body.toString('utf8', nameEnd + 1, valueEnd) }
+}
+
+export function writeBackendKeyData(processId: number, secret: Uint8Array): Buffer {
+  const body = Buffer.allocUnsafe(4 + secret.length)
+  body.writeInt32BE(processId, 0)
+  body.set(secret, 4)
+  return frame(Server.BackendKeyData, body)
+}
+
+/**
+ * Answers a startup that asked for a newer minor version or for `_pq_.` options that are not known: the newest
+ * version spoken (3.0), and the options that were not recognised. The documentation speaks of the minor version
+ * alone, but servers send, and libpq checks, the whole version word.
+ */
+export function writeNegotiateProtocolVersion(unknownOptions: readonly string[]): Buffer {
+  const head = Buffer.alloc(8)
+  head.writeUInt32BE(Startup.protocol3, 0)
+  head.writeUInt32BE(unknownOptions.length, 4)
+  const names = Buffer.from(unknownOptions.map(name => `${name}\0`).join(''), 'utf8')
+  return frame(Server.NegotiateProtocolVersion, Buffer.concat([head, names]))
+}
+
+/** The columns of a DataRow as text; NULL as undefined. For the proxy's own small questions. */
+export function readDataRow(body: Buffer): (string | undefined)[] {
+  const columns: (string | undefined)[] = []
+  let at = 2
+  for (let index = body.readUInt16BE(0); index > 0; index--) {
+    const bytes = body.readInt32BE(at)
+    at += 4
+    if (bytes < 0) columns.push(undefined)
+    else {
+      columns.push(body.toString('utf8', at, at + bytes))
+      at += bytes
+    }
+  }
+  return columns
+}
+
+/** SASL mechanisms that an AuthenticationSASL offers. */
+export function readSaslMechanisms(body: Buffer): string[] {
+  return body
+    .toString('utf8', 4)
+    .split('\0')
+    .filter(name => name !== '')
+}
+
+export function writeAuthenticationSasl(mechanisms: readonly string[]): Buffer {
+  const type = Buffer.alloc(4)
+  type.writeUInt32BE(Authentication.SASL, 0)
+  const names = Buffer.from(`${mechanisms.map(name => `${name}\0`).join('')}\0`, 'utf8')
+  return frame(Server.Authentication, Buffer.concat([type, names]))
+}

@@ -11,7 +11,7 @@ import type { HealthView } from './health.ts'
 import { type Listening, startHealthServer } from './http.ts'
 import { LoadMeter } from './load.ts'
 import { AgentMetrics } from './metrics.ts'
-import { type PostgresAddress, Probe, type Sample } from './probe.ts'
+import { type PostgresAddress, Probe, type Sample } from '../probe/probe.ts'
 import { Reporter } from './reporter.ts'
 import { type NodeIdentity, type NodeReport, reportOf } from './status.ts'
 
@@ -124,6 +124,7 @@ class RunningAgent implements Agent {
       postgres: options.postgres,
       timeoutMs: probeTimeoutMs,
       renewMs: probeRenewMs,
+      applicationName: 'pgherd agent',
       clock,
       timers,
     })

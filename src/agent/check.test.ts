@@ -38,8 +38,8 @@ test('every line names both states, so that nothing said earlier stands', () => 
   assert.equal(checkLine(status, node('drain')), 'up drain\n')
   assert.equal(checkLine(status, node('maintenance')), 'up maint\n')
   const down = { ...status, accepting: false, reason: 'nothing answers, here\r\nat a\u0000:1' }
-  assert.equal(checkLine(down, node('active')), 'ready down#nothing_answers_here_at_a_:1\n')
-  assert.equal(checkLine(down, node('drain')), 'drain down#nothing_answers_here_at_a_:1\n')
+  assert.equal(checkLine(down, node('active')), 'ready down #nothing answers, here at a :1\n')
+  assert.equal(checkLine(down, node('drain')), 'drain down #nothing answers, here at a :1\n')
 })
 
 function ask(port: number, send?: string): Promise<string> {

@@ -32,19 +32,19 @@ export function weightPercent(weight: number, load: MachineLoad | undefined): nu
 /**
  * The line that HAProxy's agent-check reads. It always names both the operational state (`up`, `down`) and the
  * administrative one (`ready`, `drain`, `maint`): only the agent can undo what the agent has said, so a line
- * that leaves one out would let an old word stand.
+ * that leaves one out would let an old word stand. The reason ends the line, after a blank and `#`: HAProxy does
+ * not know the word `down#reason` and leaves the server up.
  */
 export function checkLine(status: NodeStatus, node: TopologyNode | undefined): string {
   const admin = adminWords[node?.state ?? 'active']
   if (!status.accepting)
-    return `${admin} down#${oneWord(status.reason ?? 'PostgreSQL does not accept connections')}\n`
+    return `${admin} down #${oneLine(status.reason ?? 'PostgreSQL does not accept connections')}\n`
   if (admin !== 'ready') return `up ${admin}\n`
   return `up ready ${weightPercent(node?.weight ?? 1, status.load)}%\n`
 }
 
-/** HAProxy takes a space or a comma for the end of the reason. */
-function oneWord(reason: string): string {
-  return reason.replaceAll(/[^\x21-\x2b\x2d-\x7e]+/g, '_').slice(0, reasonLengthMax)
+function oneLine(reason: string): string {
+  return reason.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, reasonLengthMax)
 }
 
 export interface CheckServerOptions {

@@ -12,8 +12,8 @@ import type { Logger } from '../runtime/log.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
-import type { TopologyDefaults } from '../topology/topology.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
+import { topologyDefaults } from './cluster-view.ts'
 import { openStore, type OwnedStore } from './open-store.ts'
 import { checkPorts } from './ports.ts'
 import { seedNodes } from './seed.ts'
@@ -82,7 +82,9 @@ export class Host {
 
   async #start(owned: OwnedStore): Promise<void> {
     const { config, parts, log } = this.#options
-    await Promise.race([this.watcher.ready, pause(systemTimers, storeWaitMs)])
+    const known = new AbortController()
+    await Promise.race([this.watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
+    known.abort()
     if (!this.store.connection.up) log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
     if (parts.proxy) {
       await seedNodes(this.store, config, log)
@@ -239,14 +241,6 @@ export class Host {
       },
       log: { level: log.level, format: this.#options.logFormat },
     }
-  }
-}
-
-function topologyDefaults({ routing }: Config): TopologyDefaults {
-  return {
-    replicaLagBytesMax: routing.replica_lag_max,
-    readFallback: routing.read_fallback,
-    drainTimeoutMs: routing.drain_timeout,
   }
 }
 

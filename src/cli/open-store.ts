@@ -5,7 +5,6 @@ import type { Logger } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
 import { systemTimers } from '../runtime/timers.ts'
 import { type EmbeddedStore, openEmbeddedStore } from '../store/embedded.ts'
-import { openEtcdStore } from '../store/etcd.ts'
 import { openRemoteStore } from '../store/remote.ts'
 import type { Store } from '../store/store.ts'
 
@@ -40,7 +39,9 @@ function embeddedPath(path: string): string | undefined {
   return isAbsolute(path) ? path : resolve(path)
 }
 
-function openEtcd({ store }: Config, log: Logger): Promise<Store> {
+async function openEtcd({ store }: Config, log: Logger): Promise<Store> {
+  // gRPC takes longer to load than most commands take to run.
+  const { openEtcdStore } = await import('../store/etcd.ts')
   const { tls } = store
   return openEtcdStore({
     endpoints: store.endpoints,

@@ -46,7 +46,8 @@ export function exitCodeOf(error: unknown): 1 | 2 {
 export function printError(io: CommandIo, error: unknown): void {
   const paint = painter(io.stderrColour)
   io.stderr(`${paint.red('error:')} ${error instanceof Error ? error.message : String(error)}\n`)
-  if (error instanceof CommandError && error.hint !== undefined) {
+  // The errors of other modules carry their hints in the same place.
+  if (error instanceof Error && 'hint' in error && typeof error.hint === 'string') {
     io.stderr(`${paint.cyan('hint:')} ${error.hint}\n`)
   }
 }

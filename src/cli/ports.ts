@@ -5,8 +5,10 @@ import { CommandError } from './output.ts'
 interface Port {
   host: string
   port: number
-  /** The key that sets it, and the option where there is one. */
+  /** The key that sets it. */
   key: string
+  /** The option that sets it, where the command has one. */
+  option?: string | undefined
 }
 
 /** Fails with one sentence when a port that the parts will listen on is taken, before anything is started. */
@@ -17,18 +19,36 @@ export async function checkPorts(
   const { proxy, agent, admin } = config
   const ports: Port[] = []
   if (parts.proxy) {
-    ports.push({ host: proxy.listen, port: proxy.port, key: 'proxy.port' })
-    ports.push({ host: proxy.listen, port: proxy.read_port, key: 'proxy.read_port' })
+    const host = proxy.listen
+    ports.push({ host, port: proxy.port, key: 'proxy.port', option: '--port' })
+    ports.push({ host, port: proxy.read_port, key: 'proxy.read_port', option: '--read-port' })
   }
-  if (parts.admin) ports.push({ host: admin.listen, port: admin.port, key: 'admin.port' })
+  if (parts.admin) {
+    ports.push({ host: admin.listen, port: admin.port, key: 'admin.port', option: '--admin-port' })
+  }
   if (parts.agent) {
-    ports.push({ host: agent.listen, port: agent.http_port, key: 'agent.http_port' })
-    ports.push({ host: agent.listen, port: agent.check_port, key: 'agent.check_port' })
+    const host = agent.listen
+    const option = (name: string): string | undefined => (parts.proxy ? undefined : name)
+    ports.push({ host, port: agent.http_port, key: 'agent.http_port', option: option('--http-port') })
+    ports.push({ host, port: agent.check_port, key: 'agent.check_port', option: option('--check-port') })
   }
-  for (const port of ports) if (port.port !== 0) await checkPort(port)
+  const wanted = ports.filter(({ port }) => port !== 0)
+  checkEachOther(wanted)
+  for (const port of wanted) await checkPort(port)
 }
 
-function checkPort({ host, port, key }: Port): Promise<void> {
+function checkEachOther(ports: readonly Port[]): void {
+  const known = new Map<string, string>()
+  for (const { host, port, key } of ports) {
+    const other = known.get(`${host}:${port}`)
+    if (other !== undefined) {
+      throw new CommandError('usage', `${other} and ${key} are both ${port}: give each a port of its own`)
+    }
+    known.set(`${host}:${port}`, key)
+  }
+}
+
+function checkPort({ host, port, key, option }: Port): Promise<void> {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once('error', (cause: NodeJS.ErrnoException) => {
@@ -38,11 +58,11 @@ function checkPort({ host, port, key }: Port): Promise<void> {
           : cause.code === 'EACCES'
             ? 'may not be used by this user'
             : `cannot be listened on (${cause.message})`
-      const option = `--${key.replace('proxy.', '').replace(/[._]/g, '-')}`
+      const where = option === undefined ? `the key ${key}` : `${option} or the key ${key}`
       reject(
         new CommandError('failed', `port ${port} on ${host} ${why}`, {
           cause,
-          hint: `stop that program, or choose another port with ${option} or the key ${key}`,
+          hint: `stop that program, or choose another port with ${where}`,
         }),
       )
     })

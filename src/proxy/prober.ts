@@ -1,4 +1,4 @@
-import { Probe } from '../agent/probe.ts'
+import { Probe } from '../probe/probe.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
@@ -96,7 +96,7 @@ export class Prober {
       const { user, password, database, timeoutMs, clock, timers } = this.#options
       const postgres = { host: node.host, port: node.port, user, password, database }
       watched = {
-        probe: new Probe({ postgres, timeoutMs, renewMs, clock, timers }),
+        probe: new Probe({ postgres, timeoutMs, renewMs, applicationName: 'pgherd proxy', clock, timers }),
         host: node.host,
         port: node.port,
         busy: false,

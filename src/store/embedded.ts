@@ -79,8 +79,8 @@ export async function openEmbeddedStore(options: EmbeddedStoreOptions): Promise<
 
 interface Queued {
   change: Change | undefined
-  resolve(): void
-  reject(cause: unknown): void
+  resolve: () => void
+  reject: (cause: unknown) => void
 }
 
 /**

@@ -30,7 +30,7 @@ export interface EtcdEndpointsOptions {
   clock: Clock
   log: Logger
   /** Called after the member in use was given up, with the reason. */
-  onMove(reason: string): void
+  onMove: (reason: string) => void
 }
 
 /**

@@ -164,7 +164,8 @@ const services = {
   Maintenance: { methods: { Status: method('Status') } },
 }
 
-const definitions = fromJSON(
+/** The services as gRPC describes them, for a client and for a test's server alike. */
+export const definitions = fromJSON(
   {
     nested: { mvccpb: { nested: kv }, etcdserverpb: { nested: { ...messages, ...services } } },
   } as Parameters<typeof fromJSON>[0],
@@ -173,8 +174,8 @@ const definitions = fromJSON(
 
 export interface Method<Request, Result> {
   path: string
-  serialize(request: Request): Buffer
-  deserialize(data: Buffer): Result
+  serialize: (request: Request) => Buffer
+  deserialize: (data: Buffer) => Result
 }
 
 function methodOf<Request, Result>(service: string, name: string): Method<Request, Result> {

@@ -210,11 +210,17 @@ class EtcdStore implements Store {
     const { path, serialize, deserialize } = methods.watch
     const stream: ClientDuplexStream<Parameters<typeof serialize>[0], WatchAnswer> =
       client.makeBidiStreamRequest(path, serialize, deserialize, metadata)
-    const end = (cause: StoreError): void => {
-      sink.ended(cause)
+    let over = false
+    const stop = (): void => {
+      over = true
       stream.cancel()
     }
+    const end = (cause: StoreError): void => {
+      stop()
+      sink.ended(cause)
+    }
     stream.on('data', (answer: WatchAnswer) => {
+      if (over) return
       try {
         this.caller.check(endpoint, answer.header)
       } catch (cause) {
@@ -235,14 +241,15 @@ class EtcdStore implements Store {
       sink.ended(new StoreError('unavailable', 'etcd ended a watch: it is opened again')),
     )
     stream.on('error', (cause: ServiceError) => {
+      // That the stream was canceled from here says nothing about the member.
+      if (over) return
       const failure = failureOf(endpoint.target, cause)
       if (failure.kind === 'token') this.caller.forget(token)
       if (failure.kind === 'member') this.endpoints.leave(endpoint, failure.error)
       sink.ended(failure.error)
     })
-    const range = rangeOf(prefix)
-    stream.write({ createRequest: { ...range, startRevision: fromRevision } })
-    return () => stream.cancel()
+    stream.write({ createRequest: { ...rangeOf(prefix), startRevision: fromRevision } })
+    return stop
   }
 
   /** etcd 3.4 says "permission denied" of a watch whose token has run out as well: try once more with a new one. */

@@ -54,10 +54,11 @@ before(async () => {
   ports = { write: write!, read: read!, any: any! }
   const rows = servers.map(({ name, port }, i) => ({ name, port, checkPort: agents[i]!.httpPort! }))
   const withAgent = rows.map((row, i) => ({ ...row, agentPort: agents[i]!.checkPort! }))
+  // The path of `any` is 200 whatever PostgreSQL does: what happens there is the agent-check's doing.
   haproxy = await startHaproxy(programPath('haproxy')!, [
     { name: 'write', port: ports.write, path: '/primary', servers: rows },
     { name: 'read', port: ports.read, path: '/replica?lag=16MB', servers: rows },
-    { name: 'any', port: ports.any, path: '/health', servers: withAgent },
+    { name: 'any', port: ports.any, path: '/liveness', servers: withAgent },
   ])
 })
 
@@ -140,11 +141,14 @@ test('maintenance, and back', options, async () => {
 test('PostgreSQL down: the agent says why, and that it is back', options, async () => {
   const [, , server] = servers
   await server!.stop()
-  await seen('any', 'c', 'down', isDown)
-  await seen('any', 'c', 'the reason', ({ agentText }) => agentText.includes('nothing_answers_at'))
+  const row = await seen('any', 'c', 'down', isDown)
+  assert.equal(row.status, 'DOWN (agent)')
+  await seen('any', 'c', 'the reason', ({ agentText }) => agentText.includes('(nothing answers at'))
   await setIntent('c', { state: 'drain' })
-  await setIntent('c', { state: 'active' })
+  await until('the agent knows', () => agents[2]!.intent() === 'drain')
   await server!.start()
+  await seen('any', 'c', 'up, but drained', ({ status }) => status === 'DRAIN (agent)')
+  await setIntent('c', { state: 'active' })
   await seen('any', 'c', 'up', row => isUp(row) && row.agentStatus === 'L7OK')
   await seen('read', 'c', 'up', isUp)
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 import { after, afterEach, before, test } from 'node:test'
-import { type PostgresAddress, Probe, type Sample } from '../../src/agent/probe.ts'
+import { type PostgresAddress, Probe, type Sample } from '../../src/probe/probe.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { systemTimers } from '../../src/runtime/timers.ts'
 import {
@@ -45,6 +45,7 @@ function probeOf(
     postgres: { host: '127.0.0.1', port: server.port, user, database: 'postgres', ...address },
     timeoutMs,
     renewMs,
+    applicationName: 'pgherd agent',
     clock: systemClock,
     timers: systemTimers,
   })

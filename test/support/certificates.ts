@@ -42,10 +42,7 @@ export class Authority {
       '-subj',
       `/CN=${name}`,
     ])
-    await this.openssl([
-      ...['x509', '-req', '-days', '2', '-in', `${name}.csr`, '-out', `${name}.crt`],
-      ...['-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'extensions'],
-    ])
+    await this.openssl([...signing, '-in', `${name}.csr`, '-out', `${name}.crt`])
     const [certFile, keyFile] = [join(this.folder, `${name}.crt`), join(this.folder, `${name}.key`)]
     return { caFile: this.caFile, certFile, keyFile }
   }
@@ -65,4 +62,5 @@ export async function renew(installed: Certificate, next: Certificate): Promise<
   await copyFile(next.keyFile, installed.keyFile)
 }
 
+const signing = 'x509 -req -days 2 -CA ca.crt -CAkey ca.key -CAcreateserial -extfile extensions'.split(' ')
 const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']

@@ -126,7 +126,7 @@ function command(socketPath: string, text: string): Promise<string> {
 function readServer(csv: string, backend: string, name: string): ServerRow {
   const [head = '', ...rows] = csv.trim().split('\n')
   const columns = head.replace(/^# /, '').split(',')
-  const cells = rows.map(row => row.split(',')).find(row => row[0] === backend && row[1] === name)
+  const cells = rows.map(readCells).find(row => row[0] === backend && row[1] === name)
   if (!cells) throw new Error(`haproxy has no server ${backend}/${name}`)
   const cell = (column: string): string => cells[columns.indexOf(column)] ?? ''
   return {
@@ -134,6 +134,13 @@ function readServer(csv: string, backend: string, name: string): ServerRow {
     weight: Number(cell('weight')),
     checkCode: cell('check_code'),
     agentStatus: cell('agent_status'),
-    agentText: cell('last_agt').replaceAll('"', ''),
+    agentText: cell('last_agt'),
   }
+}
+
+/** Cells of one CSV row; one that has a comma in it stands in quotes, with its own quotes doubled. */
+function readCells(row: string): string[] {
+  return [...row.matchAll(/(?:"((?:[^"]|"")*)"|([^,]*))(?:,|$)/g)].map(([, quoted, plain]) =>
+    quoted === undefined ? (plain ?? '') : quoted.replaceAll('""', '"'),
+  )
 }

@@ -91,7 +91,7 @@ export class Collector {
 export function follow(
   store: Store,
   prefix: string,
-): { mirror: Mirror; view(): Record<string, string>; calls: number[] } {
+): { mirror: Mirror; view: () => Record<string, string>; calls: number[] } {
   let last: ReadonlyMap<string, Entry> = new Map()
   const calls: number[] = []
   const following = mirror(store, prefix, {

@@ -8,7 +8,7 @@ export type ProbeFailureKind =
   | 'not_ready'
   /** All connections are taken. The server lives and serves others. */
   | 'busy'
-  /** The server lives but does not let this agent ask: wrong password, no such role or database, no right. */
+  /** The server lives but does not let itself be asked: wrong password, no such role or database, no right. */
   | 'denied'
 
 /** A probe that failed. `reason` is a sentence for people, with what to do where something can be done. */
@@ -53,7 +53,7 @@ export function classifyFailure(error: unknown, where: string): ProbeFailure {
   if (state === '53300')
     return {
       kind: 'busy',
-      reason: `PostgreSQL at ${where} has no connection left for the agent (${text}); raise max_connections or give the agent's role reserved connections`,
+      reason: `PostgreSQL at ${where} has no connection left for a question (${text}); raise max_connections, or reserve some for the role that asks`,
     }
   if (nobodyCodes.has(state))
     return {
@@ -65,7 +65,7 @@ export function classifyFailure(error: unknown, where: string): ProbeFailure {
   if (typeof severity === 'string' || text.startsWith('SASL'))
     return {
       kind: 'denied',
-      reason: `PostgreSQL at ${where} does not let the agent ask (${text}${state === '' ? '' : `, SQLSTATE ${state}`}); check its user, password, database and the role pg_monitor`,
+      reason: `PostgreSQL at ${where} does not let itself be asked (${text}${state === '' ? '' : `, SQLSTATE ${state}`}); check its user, password, database and the role pg_monitor`,
     }
   return { kind: 'unreachable', reason: `the connection to PostgreSQL at ${where} was lost (${text})` }
 }

@@ -7,7 +7,7 @@ import type { NodeFacts } from '../topology/types.ts'
 import { type FactsRow, factsFromRow, factsSql } from './facts.ts'
 import { acceptsOthers, classifyFailure, type ProbeFailure, retryDelayMs } from './failure.ts'
 
-/** How the agent reaches its PostgreSQL. The role needs no more than `pg_monitor`. */
+/** How a PostgreSQL server is reached to be asked about itself. The role needs no more than `pg_monitor`. */
 export interface PostgresAddress {
   /** Host name, IP address, or the folder of the unix socket (starts with `/`). */
   host: string
@@ -27,6 +27,8 @@ export interface ProbeOptions {
    * new ones are accepted: a server that shuts down in smart mode, or whose postmaster hangs, serves it still.
    */
   renewMs: number
+  /** What the server's `pg_stat_activity` shows. */
+  applicationName: string
   clock: Clock
   timers: Timers
 }
@@ -88,7 +90,7 @@ export class Probe {
     this.#connecting?.destroy()
     const session = this.#session
     this.#session = undefined
-    this.#failure ??= { kind: 'unreachable', reason: 'the agent has stopped asking' }
+    this.#failure ??= { kind: 'unreachable', reason: 'nobody asks it any more' }
     if (session) await this.#discard(session)
   }
 
@@ -126,7 +128,7 @@ export class Probe {
       password: () => postgres.password ?? '',
       ssl: postgres.tls ?? false,
       stream: () => socket,
-      application_name: 'pgherd agent',
+      application_name: this.#options.applicationName,
       statement_timeout: timeoutMs,
     })
     // What breaks an idle connection shows at the next query; unheard, it would end the process.

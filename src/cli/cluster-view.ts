@@ -1,0 +1,29 @@
+import type { Config } from '../config/schema.ts'
+import type { Store } from '../store/store.ts'
+import { keysOf } from '../topology/keys.ts'
+import { ClusterState } from '../topology/state.ts'
+import { buildTopology, type TopologyDefaults } from '../topology/topology.ts'
+import type { Topology } from '../topology/types.ts'
+
+/** The part of a topology that a process decides from its own configuration. */
+export function topologyDefaults({ routing }: Config): TopologyDefaults {
+  return {
+    replicaLagBytesMax: routing.replica_lag_max,
+    readFallback: routing.read_fallback,
+    drainTimeoutMs: routing.drain_timeout,
+  }
+}
+
+/** Everything that the store knows about a cluster, as of one revision. */
+export async function readCluster(store: Store, cluster: string): Promise<ClusterState> {
+  const keys = keysOf(cluster)
+  const { entries, revision } = await store.list(keys.root)
+  const state = new ClusterState(keys)
+  state.replace(entries, revision)
+  return state
+}
+
+/** The topology as far as the store alone tells it: what only a proxy's own probe knows is missing. */
+export function topologyFromStore(state: ClusterState, config: Config): Topology {
+  return buildTopology(config.cluster, state, topologyDefaults(config))
+}

@@ -1,0 +1,170 @@
+import { constants } from 'node:os'
+import { isatty } from 'node:tty'
+import type { Overrides } from '../config/layers.ts'
+import { loadConfigFile } from '../config/load.ts'
+import { formatProblem } from '../config/problem.ts'
+import { type Change, planReload, reloadReport } from '../config/reload.ts'
+import type { Config, SectionName } from '../config/schema.ts'
+import { createLogger, type Logger } from '../runtime/log.ts'
+import { Host } from './host.ts'
+import type { CommandIo } from './output.ts'
+
+/** What a process of pgherd was started with; a reload reads the same again. */
+export interface RunRequest {
+  config: Config
+  /** The file that `config` was read from. */
+  file: string | undefined
+  overrides: Overrides
+  /** Sections whose secrets the process needs; all when undefined. */
+  sections: readonly SectionName[] | undefined
+  parts: { agent: boolean; proxy: boolean; admin: boolean }
+}
+
+/**
+ * Runs parts of pgherd in this process until it is told to stop: SIGTERM and SIGINT end it in good order (a
+ * second one at once), SIGHUP reads the configuration again. Resolves after a clean stop.
+ * @throws whatever keeps a part from starting; nothing is left behind then
+ */
+export async function run(io: CommandIo, request: RunRequest): Promise<void> {
+  const { config, parts } = request
+  const logFormat = logFormatOf(config)
+  const writeLog = (line: string): void => io.stderr(line)
+  const log = createLogger({ level: config.log.level, format: logFormat, write: writeLog })
+  const fail = (cause: unknown): never => {
+    log.fatal({ event: 'process.failed', err: cause }, 'an unexpected error ends this process')
+    process.exit(1)
+  }
+  process.on('uncaughtException', fail)
+  const stop = new StopRequest(log)
+  try {
+    const host = await Host.start({ config, parts, log, writeLog, logFormat })
+    const reloads = new Reloads(host, request, io, log, stop)
+    try {
+      if (!stop.isAsked) io.stdout(`pgherd is ready: ${placesOf(host)}\n`)
+      await stop.asked
+    } finally {
+      reloads.close()
+      await host.stop()
+    }
+    log.info({ event: 'process.stopped' }, 'stopped')
+  } finally {
+    stop.close()
+    process.off('uncaughtException', fail)
+  }
+}
+
+function logFormatOf({ log }: Config): 'json' | 'text' {
+  if (log.format !== 'auto') return log.format
+  return process.stderr.isTTY ? 'text' : 'json'
+}
+
+/** Where the parts listen: `reads and writes on 127.0.0.1:6432, reads on 6433, admin on http://...`. */
+function placesOf({ config, proxy, admin, agent }: Host): string {
+  const places: string[] = []
+  if (agent) places.push(`reports node ${config.agent.node}`)
+  if (agent?.httpPort !== undefined) places.push(`health on http://${config.agent.listen}:${agent.httpPort}`)
+  if (proxy) {
+    const { listen, port, read_port: readPort } = config.proxy
+    places.push(`reads and writes on ${listen}:${port}`)
+    if (readPort !== 0) places.push(`reads on ${readPort}`)
+  }
+  if (admin) places.push(`admin on ${admin.url}`)
+  return places.join(', ')
+}
+
+/** Waits for SIGTERM or SIGINT. The second of them ends the process where it stands. */
+class StopRequest {
+  readonly asked: Promise<void>
+  isAsked = false
+  readonly #log: Logger
+  readonly #listener: (signal: NodeJS.Signals) => void
+  #resolve: () => void = () => undefined
+
+  constructor(log: Logger) {
+    this.#log = log
+    this.asked = new Promise(resolve => {
+      this.#resolve = resolve
+    })
+    this.#listener = signal => {
+      // Data workers end by themselves when this process is gone.
+      if (this.isAsked) process.exit(128 + constants.signals[signal])
+      this.ask(signal)
+    }
+    process.on('SIGTERM', this.#listener)
+    process.on('SIGINT', this.#listener)
+  }
+
+  ask(why: string): void {
+    this.isAsked = true
+    this.#log.info({ event: 'process.stopping' }, `${why}: stopping; a second signal stops at once`)
+    this.#resolve()
+  }
+
+  close(): void {
+    process.off('SIGTERM', this.#listener)
+    process.off('SIGINT', this.#listener)
+  }
+}
+
+/** Carries out SIGHUP: one reload after the other. */
+class Reloads {
+  readonly #host: Host
+  readonly #request: RunRequest
+  readonly #io: CommandIo
+  readonly #log: Logger
+  readonly #listener: () => void
+  #last: Promise<void> = Promise.resolve()
+
+  constructor(host: Host, request: RunRequest, io: CommandIo, log: Logger, stop: StopRequest) {
+    this.#host = host
+    this.#request = request
+    this.#io = io
+    this.#log = log
+    const hadTerminal = isatty(0)
+    this.#listener = () => {
+      // The terminal was closed: nobody is left to stop what was started there.
+      if (hadTerminal && !isatty(0)) return stop.ask('the terminal is gone')
+      this.#last = this.#last.then(() => this.#reload())
+    }
+    process.on('SIGHUP', this.#listener)
+  }
+
+  close(): void {
+    process.off('SIGHUP', this.#listener)
+  }
+
+  async #reload(): Promise<void> {
+    const { file, overrides, sections } = this.#request
+    const { env, readFile } = this.#io
+    const log = this.#log
+    const event = 'config.reload'
+    const loaded = loadConfigFile(file, { env, overrides, sections, readFile })
+    for (const warning of loaded.warnings) log.warn({ event }, formatProblem(warning))
+    const plan = planReload(this.#host.config, loaded)
+    if (plan.problems.length > 0) {
+      for (const sentence of reloadReport(plan)) log.error({ event }, sentence)
+      return
+    }
+    const standing = plan.live.filter(isAboutKnownNode)
+    const live = plan.live.filter(change => !standing.includes(change))
+    const sentences = reloadReport({ ...plan, live })
+    try {
+      await this.#host.reload(plan.applied)
+    } catch (cause) {
+      log.error({ event, err: cause }, 'the new configuration could not be taken over')
+      return
+    }
+    if (live.length + plan.restart.length > 0 || standing.length === 0) {
+      for (const sentence of sentences) log.info({ event }, sentence)
+    }
+    for (const { path } of standing) {
+      const sentence = `${path} stays as it is in the store, which counts: change it with pgherd node`
+      log.warn({ event }, sentence)
+    }
+  }
+}
+
+/** A file only declares nodes that the store does not know yet. */
+function isAboutKnownNode({ path, before }: Change): boolean {
+  return path.startsWith('nodes.') && before !== undefined
+}

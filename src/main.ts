@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+/** The command line. Each command loads what it needs when it runs, so that help and one-shot commands are quick. */
+import { addAgentCommand } from './cli/agent.ts'
+import { addConfigCommands } from './cli/config.ts'
+import { addNodeCommands } from './cli/node.ts'
+import { addProxyCommand } from './cli/proxy.ts'
+import { addStatusCommand } from './cli/status.ts'
+import { addStoreCommands } from './cli/store.ts'
+import { createProgram, runProgram, systemIo } from './cli/terminal.ts'
+import { addUpCommand } from './cli/up.ts'
+import { version } from './cli/version.ts'
+
+const io = systemIo()
+const program = createProgram(io, version)
+addUpCommand(program, io)
+addAgentCommand(program, io)
+addProxyCommand(program, io)
+addStatusCommand(program, io)
+addNodeCommands(program, io)
+addConfigCommands(program, io)
+addStoreCommands(program, io)
+process.exitCode = await runProgram(program, process.argv.slice(2), io)

@@ -1,0 +1,306 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { Entry } from '../store/store.ts'
+import { encode } from './codec.ts'
+import { keysOf } from './keys.ts'
+import { ClusterState } from './state.ts'
+import { buildTopology, type TopologyDefaults } from './topology.ts'
+import type { Leader, NodeFacts, NodeIntent, NodeStatus, Settings, Topology } from './types.ts'
+
+const keys = keysOf('test')
+const defaults: TopologyDefaults = { replicaLagBytesMax: 16 * 1048576, readFallback: 'primary', drainTimeoutMs: 1000 }
+const MB = 1048576
+
+function facts(over: Partial<NodeFacts> = {}): NodeFacts {
+  return {
+    role: 'replica',
+    systemId: '7',
+    timeline: 1,
+    connections: { max: 100, used: 1, active: 0, idleInTransaction: 0 },
+    slots: [],
+    version: 150000,
+    ...over,
+  }
+}
+
+function status(over: Partial<NodeStatus> = {}): NodeStatus {
+  return {
+    v: 1,
+    seq: 1,
+    host: 'h',
+    port: 5432,
+    zone: '',
+    accepting: true,
+    agentVersion: '0',
+    at: '2026-01-01T00:00:00Z',
+    ...facts(over),
+    ...over,
+  }
+}
+
+function intent(over: Partial<NodeIntent> = {}): NodeIntent {
+  return { v: 1, host: 'h', port: 5432, weight: 1, zone: '', priority: 1, state: 'active', tags: {}, ...over }
+}
+
+type Change =
+  | { kind: 'put'; entry: Entry }
+  | { kind: 'delete'; key: string; revision: number }
+  | { kind: 'see'; name: string; seq: number; reachable: boolean; facts?: NodeFacts }
+
+function apply(state: ClusterState, change: Change): void {
+  if (change.kind === 'put') state.put(change.entry)
+  else if (change.kind === 'delete') state.delete(change.key, change.revision)
+  else {
+    const { seq, reachable } = change
+    state.observe(change.name, { seq, reachable, ...(change.facts && { facts: change.facts }), ...(!reachable && { reason: 'gone' }) })
+  }
+}
+
+let revision = 0
+function put(key: string, value: NodeIntent | NodeStatus | Settings | Leader): Change {
+  revision++
+  return {
+    kind: 'put',
+    entry: { key, value: encode(value), createRevision: revision, modRevision: revision, leaseId: undefined },
+  }
+}
+const says = (name: string, over: Partial<NodeStatus>): Change => put(keys.nodeStatus(name), status(over))
+const wants = (name: string, over: Partial<NodeIntent>): Change => put(keys.nodeIntent(name), intent(over))
+const gone = (name: string): Change => ({ kind: 'delete', key: keys.nodeStatus(name), revision: ++revision })
+let seq = 0
+const seen = (name: string, over: Partial<NodeFacts> | undefined): Change => ({
+  kind: 'see',
+  name,
+  seq: ++seq,
+  reachable: over !== undefined,
+  ...(over && { facts: facts(over) }),
+})
+
+function topologyOf(...changes: Change[]): Topology {
+  const state = new ClusterState(keys)
+  for (const change of changes) apply(state, change)
+  return buildTopology('test', state, defaults)
+}
+
+function nodeOf(topology: Topology, name: string): Topology['nodes'][number] {
+  const node = topology.nodes.find(each => each.name === name)
+  assert.ok(node, `node ${name}`)
+  return node
+}
+
+const writable = (topology: Topology): string[] => topology.nodes.filter(node => node.writable).map(node => node.name)
+const readable = (topology: Topology): string[] => topology.nodes.filter(node => node.readable).map(node => node.name)
+
+test('one primary takes writes, its replicas take reads', () => {
+  const topology = topologyOf(says('a', { role: 'primary', writeLsn: 10 * MB }), says('b', { replayLsn: 10 * MB }), says('c', { replayLsn: 9 * MB }))
+  assert.deepEqual(writable(topology), ['a'])
+  assert.deepEqual(readable(topology), ['b', 'c'])
+  assert.equal(nodeOf(topology, 'c').lagBytes, MB)
+  assert.deepEqual(topology.alarms, [])
+})
+
+test('a replica that is too far behind is no candidate, and the reason says how far', () => {
+  const topology = topologyOf(says('a', { role: 'primary', writeLsn: 100 * MB }), says('b', { replayLsn: 36 * MB }))
+  assert.deepEqual(readable(topology), [])
+  assert.deepEqual(nodeOf(topology, 'b').reasons, ['not a replica candidate: lag 64 MB over 16 MB'])
+})
+
+test('lag counts what the replica itself has received and not replayed, also without a primary', () => {
+  const topology = topologyOf(says('b', { receiveLsn: 50 * MB, replayLsn: 10 * MB }))
+  assert.deepEqual(nodeOf(topology, 'b').reasons, ['not a replica candidate: lag 40 MB over 16 MB'])
+})
+
+test('settings in the store go before the proxy’s own', () => {
+  const lagging = [says('a', { role: 'primary', writeLsn: 100 * MB }), says('b', { replayLsn: 36 * MB })]
+  const topology = topologyOf(...lagging, put(keys.settings, { v: 1, replicaLagBytesMax: 100 * MB }))
+  assert.deepEqual(readable(topology), ['b'])
+})
+
+test('a drained node, one in maintenance and one of weight 0 take nothing new', () => {
+  const primary = says('a', { role: 'primary' })
+  for (const [over, reason] of [
+    [{ state: 'drain' }, 'being drained'],
+    [{ state: 'maintenance' }, 'in maintenance'],
+    [{ weight: 0 }, 'its weight is 0'],
+  ] as const) {
+    const topology = topologyOf(primary, says('b', {}), wants('b', over))
+    assert.deepEqual(readable(topology), [])
+    assert.deepEqual(nodeOf(topology, 'b').reasons, [`not a replica candidate: ${reason}`])
+  }
+  const drained = topologyOf(primary, wants('a', { state: 'drain' }))
+  assert.deepEqual(writable(drained), [])
+  assert.equal(drained.primary, 'a')
+  assert.match(drained.alarms.join(), /primary a is being drained/)
+})
+
+test('two who claim to be primary: neither is written to, and it is told', () => {
+  const topology = topologyOf(says('a', { role: 'primary', timeline: 1 }), says('b', { role: 'primary', timeline: 2 }))
+  assert.deepEqual(writable(topology), [])
+  assert.deepEqual(topology.conflict, ['a', 'b'])
+  assert.equal(topology.primary, undefined)
+  assert.match(topology.alarms.join(), /2 nodes claim to be primary: a \(timeline 1\) and b \(timeline 2\)/)
+})
+
+test('the leader key decides between two who claim, and rules out one who is not named', () => {
+  const claims = [says('a', { role: 'primary' }), says('b', { role: 'primary', timeline: 2 })]
+  const topology = topologyOf(...claims, put(keys.leader, { v: 1, node: 'b', timeline: 2 }))
+  assert.deepEqual(writable(topology), ['b'])
+  assert.deepEqual(topology.conflict, [])
+  assert.match(nodeOf(topology, 'a').reasons.join(), /the leader is b/)
+  const alone = topologyOf(claims[0]!, put(keys.leader, { v: 1, node: 'b', timeline: 2 }))
+  assert.deepEqual(writable(alone), [])
+})
+
+test('a claim whose server does not accept connections is none', () => {
+  const topology = topologyOf(says('a', { role: 'primary', accepting: false, reason: 'shut down' }), says('b', { role: 'primary', timeline: 2 }))
+  assert.deepEqual(writable(topology), ['b'])
+  assert.match(nodeOf(topology, 'a').reasons.join(), /does not accept connections: shut down/)
+})
+
+test('an agent that says primary counts as a claim even where its server cannot be reached from here', () => {
+  const topology = topologyOf(says('a', { role: 'primary' }), seen('a', undefined), says('b', { role: 'primary', timeline: 2 }))
+  assert.deepEqual(writable(topology), [])
+})
+
+test('a silent agent ejects nobody: the last known role stays until the server itself is asked', () => {
+  const silent = [says('a', { role: 'primary' }), says('b', {}), gone('a'), gone('b')]
+  const topology = topologyOf(...silent)
+  assert.deepEqual(writable(topology), ['a'])
+  assert.deepEqual(readable(topology), ['b'])
+  assert.match(nodeOf(topology, 'a').reasons.join(), /agent is silent/)
+  assert.deepEqual(writable(topologyOf(...silent, seen('a', { role: 'primary' }))), ['a'])
+  assert.deepEqual(writable(topologyOf(...silent, seen('a', undefined))), [])
+})
+
+test('after a promotion the silent old primary is out as soon as the new one says so', () => {
+  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), gone('a'), says('b', { role: 'primary', timeline: 2 }))
+  assert.deepEqual(writable(topology), ['b'])
+})
+
+test('what was seen first hand counts more than the agent’s word', () => {
+  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), seen('b', { role: 'primary', timeline: 2 }), seen('a', { role: 'replica', timeline: 2 }))
+  assert.deepEqual(writable(topology), ['b'])
+})
+
+test('works without any agent', () => {
+  const topology = topologyOf(wants('a', {}), wants('b', { port: 5433 }), seen('a', { role: 'primary' }), seen('b', {}))
+  assert.deepEqual(writable(topology), ['a'])
+  assert.deepEqual(readable(topology), ['b'])
+})
+
+test('a server of another cluster gets nothing', () => {
+  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), says('x', { role: 'primary', systemId: '8' }))
+  assert.deepEqual(writable(topology), ['a'])
+  assert.match(nodeOf(topology, 'x').reasons.join(), /belongs to another cluster/)
+  assert.match(topology.alarms.join(), /node x belongs to another cluster/)
+})
+
+test('a value that cannot be read is told and harms nothing else', () => {
+  const broken: Change = {
+    kind: 'put',
+    entry: { key: keys.nodeIntent('b'), value: '{"v":1', createRevision: 900, modRevision: 900, leaseId: undefined },
+  }
+  const topology = topologyOf(says('a', { role: 'primary' }), broken)
+  assert.deepEqual(writable(topology), ['a'])
+  assert.match(topology.alarms.join(), /intent\/nodes\/b: node intent is not JSON/)
+})
+
+// Properties: histories of any kind.
+
+const names = fc.constantFrom('a', 'b', 'c')
+const nodeFacts = fc.record(
+  {
+    role: fc.constantFrom('primary' as const, 'replica' as const, 'unknown' as const),
+    systemId: fc.constantFrom('7', '7', '7', '8'),
+    timeline: fc.integer({ min: 1, max: 3 }),
+    writeLsn: fc.nat(100 * MB),
+    replayLsn: fc.nat(100 * MB),
+  },
+  { noNullPrototype: true },
+)
+const step = fc.oneof(
+  fc.record({ what: fc.constant('says' as const), name: names, over: nodeFacts, accepting: fc.boolean() }),
+  fc.record({ what: fc.constant('gone' as const), name: names }),
+  fc.record({ what: fc.constant('wants' as const), name: names, state: fc.constantFrom('active' as const, 'drain' as const) }),
+  fc.record({ what: fc.constant('seen' as const), name: names, over: fc.option(nodeFacts, { nil: undefined }) }),
+  fc.record({ what: fc.constant('leads' as const), name: names }),
+)
+
+const history = fc.array(step, { maxLength: 25 }).map(steps =>
+  steps.map((each): Change => {
+    switch (each.what) {
+      case 'says':
+        return says(each.name, { ...each.over, accepting: each.accepting })
+      case 'gone':
+        return gone(each.name)
+      case 'wants':
+        return wants(each.name, { state: each.state })
+      case 'seen':
+        return seen(each.name, each.over)
+      case 'leads':
+        return put(keys.leader, { v: 1, node: each.name, timeline: 1 })
+    }
+  }),
+)
+
+test('any order and any interleaving of the same events gives the same snapshot', () => {
+  const shuffled = history.chain(changes =>
+    fc.tuple(fc.constant(changes), fc.shuffledSubarray(changes, { minLength: changes.length }), fc.subarray(changes)),
+  )
+  fc.assert(
+    fc.property(shuffled, ([inOrder, inAnyOrder, someAgain]) => {
+      assert.deepEqual(topologyOf(...inAnyOrder, ...someAgain), topologyOf(...inOrder))
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('a listing gives the same as the events that led to it, but for the memory of silent agents', () => {
+  fc.assert(
+    fc.property(history, fc.nat(25), (changes, place) => {
+      const stored = new Map<string, Entry>()
+      const followed = new ClusterState(keys)
+      let at = 0
+      for (const change of changes.slice(0, place)) {
+        apply(followed, change)
+        if (change.kind === 'put') stored.set(change.entry.key, change.entry)
+        if (change.kind === 'delete') stored.delete(change.key)
+        at = Math.max(at, followed.revision)
+      }
+      const before = buildTopology('test', followed, defaults)
+      followed.replace(stored.values(), at)
+      assert.deepEqual(buildTopology('test', followed, defaults), before)
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('never are two nodes writable, and never one that another claim stands against without the leader’s word', () => {
+  fc.assert(
+    fc.property(history, changes => {
+      const topology = topologyOf(...changes)
+      assert.ok(writable(topology).length <= 1)
+      if (topology.conflict.length > 0) assert.deepEqual(writable(topology), [])
+      const [only] = writable(topology)
+      if (only !== undefined) assert.equal(topology.primary, only)
+      if (topology.epoch > 0 && only !== undefined) {
+        const leads = changes.findLast(change => change.kind === 'put' && change.entry.key === keys.leader)
+        assert.ok(leads?.kind === 'put' && (JSON.parse(leads.entry.value) as Leader).node === only)
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('every node that takes nothing has a reason', () => {
+  fc.assert(
+    fc.property(history, changes => {
+      for (const node of topologyOf(...changes).nodes) {
+        if (!node.writable && !node.readable && node.systemId !== '') {
+          assert.ok(node.reasons.length > 0, JSON.stringify(node))
+        }
+      }
+    }),
+  )
+})

@@ -1,6 +1,16 @@
 // The programs that tests run beside Node.js. As root on a system with apt, what is missing is installed; elsewhere
 // it is named, and the tests that need it say that they are skipped.
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { runQuietly } from './support.mjs'
 
@@ -40,7 +50,14 @@ export async function ensureTestTools() {
 
 function isInstalled(name) {
   const folders = [...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/sbin', '/sbin']
-  return folders.some(folder => statSync(join(folder, name), { throwIfNoEntry: false })?.isFile())
+  return folders.some(folder => {
+    try {
+      accessSync(join(folder, name), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
 }
 
 /** Installs one by one if not all can be had together. Returns what apt said last when that failed. */

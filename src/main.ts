@@ -2,6 +2,7 @@
 /** The command line. Each command loads what it needs when it runs, so that help and one-shot commands are quick. */
 import { addAgentCommand } from './cli/agent.ts'
 import { addConfigCommands } from './cli/config.ts'
+import { addDemoCommand } from './cli/demo.ts'
 import { addNodeCommands } from './cli/node.ts'
 import { addProxyCommand } from './cli/proxy.ts'
 import { addStatusCommand } from './cli/status.ts'
@@ -12,6 +13,7 @@ import { version } from './cli/version.ts'
 
 const io = systemIo()
 const program = createProgram(io, version)
+addDemoCommand(program, io)
 addUpCommand(program, io)
 addAgentCommand(program, io)
 addProxyCommand(program, io)

@@ -2,7 +2,14 @@ import type { Command } from 'commander'
 import type { Overrides } from '../config/layers.ts'
 import type { Config } from '../config/schema.ts'
 import { CommandError, type CommandIo } from './output.ts'
-import { addSettings, clusterSettings, logSettings, overridesOf, readAddress, readServer } from './settings.ts'
+import {
+  addSettings,
+  clusterSettings,
+  logSettings,
+  overridesOf,
+  readAddress,
+  readServer,
+} from './settings.ts'
 import { checkShared, configFileOf, start } from './start.ts'
 
 const settings = [

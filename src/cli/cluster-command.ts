@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import type { Overrides } from '../config/layers.ts'
 import type { Config, SectionName } from '../config/schema.ts'
 import { silentLogger } from '../runtime/log.ts'
 import { type Store, StoreError } from '../store/store.ts'
@@ -20,6 +21,8 @@ export interface ClusterAccess {
   config: Config
   /** Undefined when the configuration has turned the interface off. */
   admin: AdminAddress | undefined
+  /** Whether that address was named: then no other way to the store is taken. */
+  adminNamed: boolean
   json: boolean
 }
 
@@ -28,13 +31,15 @@ export function clusterAccess(
   io: CommandIo,
   command: Command,
   sections: readonly SectionName[],
+  moreOverrides: Overrides = {},
 ): ClusterAccess {
   const options: OptionValues = command.optsWithGlobals()
-  const overrides = overridesOf(clusterSettings, options)
+  const overrides = { ...overridesOf(clusterSettings, options), ...moreOverrides }
   const { config } = requireConfig(io, { file: text(options['config']), overrides, sections })
   return {
     config,
     admin: adminAddress(io, text(options['adminUrl']), config.admin),
+    adminNamed: options['adminUrl'] !== undefined || Boolean(io.env['PGHERD_ADMIN_URL']),
     json: options['json'] === true,
   }
 }

@@ -4,6 +4,8 @@ import { keysOf } from '../topology/keys.ts'
 import { ClusterState } from '../topology/state.ts'
 import { buildTopology, type TopologyDefaults } from '../topology/topology.ts'
 import type { Topology } from '../topology/types.ts'
+import { askAdmin } from './admin-client.ts'
+import type { ClusterAccess } from './cluster-command.ts'
 
 /** The part of a topology that a process decides from its own configuration. */
 export function topologyDefaults({ routing }: Config): TopologyDefaults {
@@ -26,4 +28,18 @@ export async function readCluster(store: Store, cluster: string): Promise<Cluste
 /** The topology as far as the store alone tells it: what only a proxy's own probe knows is missing. */
 export function topologyFromStore(state: ClusterState, config: Config): Topology {
   return buildTopology(config.cluster, state, topologyDefaults(config))
+}
+
+/**
+ * The topology as a running proxy sees it, roles found by its own probe included. Undefined when none of this
+ * cluster answers.
+ */
+export async function topologyOfAdmin({ config, admin }: ClusterAccess): Promise<Topology | undefined> {
+  if (!admin) return undefined
+  const asked = askAdmin<{ topology: Topology }>(admin, '/api/topology')
+  const topology = await asked.then(
+    answer => answer.topology,
+    () => undefined,
+  )
+  return topology?.cluster === config.cluster ? topology : undefined
 }

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
-import { type AdminServer } from '../admin/http.ts'
 import { startAdmin } from '../admin/admin.ts'
+import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
 import type { Config } from '../config/schema.ts'
 import { ProxyControl } from '../proxy/control.ts'
@@ -14,7 +14,7 @@ import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { topologyDefaults } from './cluster-view.ts'
-import { openStore, type OwnedStore } from './open-store.ts'
+import { type OwnedStore, openStore } from './open-store.ts'
 import { checkPorts } from './ports.ts'
 import { seedNodes } from './seed.ts'
 import { version } from './version.ts'
@@ -85,7 +85,8 @@ export class Host {
     const known = new AbortController()
     await Promise.race([this.watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
     known.abort()
-    if (!this.store.connection.up) log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
+    if (!this.store.connection.up)
+      log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
     if (parts.proxy) {
       await seedNodes(this.store, config, log)
       await this.#startProxy()
@@ -148,7 +149,13 @@ export class Host {
 
   async #startAgent(): Promise<Agent> {
     const { config, log } = this.#options
-    const agent = await startAgent(agentOptions(config, this.store, log, { clock: systemClock, timers: systemTimers, random: systemRandom }))
+    const agent = await startAgent(
+      agentOptions(config, this.store, log, {
+        clock: systemClock,
+        timers: systemTimers,
+        random: systemRandom,
+      }),
+    )
     this.#closers.push(() => agent.stop())
     return agent
   }

@@ -35,8 +35,11 @@ export function configFileOf(program: Command): string | undefined {
 /** The embedded store belongs to the one process that runs it. */
 export function checkShared({ store }: Config, who: string): void {
   if (store.kind === 'etcd') return
-  throw new CommandError('usage', `${who} alone needs a store that others can reach, and this one is embedded`, {
-    hint: 'name an etcd with --etcd HOST:PORT or `store.kind: etcd`; for one machine there is pgherd up',
-  })
+  throw new CommandError(
+    'usage',
+    `${who} alone needs a store that others can reach, and this one is embedded`,
+    {
+      hint: 'name an etcd with --etcd HOST:PORT or `store.kind: etcd`; for one machine there is pgherd up',
+    },
+  )
 }
-

@@ -5,15 +5,25 @@ import { type CommandIo, exitCodeOf, printError, wantsColour } from './output.ts
 /** The process's own standard streams and environment. */
 export function systemIo(): CommandIo {
   const { stdout, stderr } = process
+  stdout.once('error', stopUnread)
+  for (const stream of [stdout, stderr]) stream.on('error', () => undefined)
   return {
     stdout: text => void stdout.write(text),
     stderr: text => void stderr.write(text),
     env: process.env,
     colour: wantsColour(stdout.isTTY, process.env),
     stderrColour: wantsColour(stderr.isTTY, process.env),
-    width: stdout.isTTY ? stdout.columns : undefined,
+    get width() {
+      return stdout.isTTY ? stdout.columns : undefined
+    },
     readFile: readFileFromDisk,
   }
+}
+
+/** Whoever read the results has gone, as `head` does: what runs is told to stop, else there is nothing left to do. */
+function stopUnread(): void {
+  if (process.listenerCount('SIGTERM') > 0) process.kill(process.pid, 'SIGTERM')
+  else process.exit(0)
 }
 
 /** The program without its commands: where it writes, how it ends, and the options that every command has. */
@@ -23,6 +33,7 @@ export function createProgram(io: CommandIo, version: string): Command {
     .version(version)
     .option('-c, --config <file>', 'configuration file')
     .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .configureOutput({
       writeOut: text => io.stdout(text),

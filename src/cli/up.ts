@@ -29,7 +29,11 @@ export function addUpCommand(program: Command, io: CommandIo): void {
   const command = program
     .command('up')
     .description('run everything in one process: proxy, store, admin, and the agent where one is configured')
-    .option('--node <address>', 'a PostgreSQL server, HOST[:PORT] or NAME=HOST[:PORT]; may be repeated', collectNode)
+    .option(
+      '--node <address>',
+      'a PostgreSQL server, HOST[:PORT] or NAME=HOST[:PORT]; may be repeated',
+      collectNode,
+    )
   addSettings(command, upSettings)
     .addHelpText(
       'after',

@@ -11,7 +11,7 @@ describe('what is right', () => {
     assert.equal(config.cluster, 'main')
     assert.equal(config.proxy.query_wait_timeout, 120_000)
     assert.equal(config.routing.replica_lag_max, 16 * 1024 * 1024)
-    assert.equal(config.proxy.id, 'box.example')
+    assert.equal(config.proxy.id, 'box.example-6432')
     assert.equal(config.store.tls, undefined)
     for (const text of ['# nothing\n', '---\n', 'proxy:\n  # port: 1\nnodes:\nagent:\n  postgres:\n']) {
       assert.deepEqual(loaded(text), config, text)

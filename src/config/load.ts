@@ -126,7 +126,7 @@ class Loading {
     return {
       ...checked,
       nodes: checked.nodes.map(node => ({ ...node, name: node.name ?? nodeNameOf(node) })),
-      proxy: { ...checked.proxy, id: checked.proxy.id ?? toName(this.#input.hostName) },
+      proxy: { ...checked.proxy, id: checked.proxy.id ?? toName(`${this.#input.hostName}-${checked.proxy.port}`) },
     }
   }
 

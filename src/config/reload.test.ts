@@ -28,7 +28,7 @@ test('changes come with units and say when they count', () => {
   const after = loaded('cluster: other\nproxy: {failover_wait: 0, id: p1}\nrouting: {replica_lag_max: 1GB}\n')
   assert.deepEqual(diffConfig(before, after), [
     { path: 'cluster', before: 'main', after: 'other', reload: 'restart' },
-    { path: 'proxy.id', before: 'box', after: 'p1', reload: 'restart' },
+    { path: 'proxy.id', before: 'box-6432', after: 'p1', reload: 'restart' },
     { path: 'proxy.failover_wait', before: '30s', after: 0, reload: 'live' },
     { path: 'routing.replica_lag_max', before: '16MB', after: '1GB', reload: 'live' },
   ])
@@ -76,6 +76,7 @@ test('live changes are applied, the others wait and are reported again', () => {
     'applied: proxy.default_pool_size changed from 100 to 5',
     'applied: nodes.a removed, was {"name":"a","host":"a"}',
     'applied: nodes.b set to {"name":"b","host":"b"}',
+    'needs a restart: proxy.id changed from box-6432 to box-7000',
     'needs a restart: proxy.port changed from 6432 to 7000',
   ])
   assert.deepEqual(reloadReport(planReload(plan.applied, wanted)), [

@@ -171,7 +171,7 @@ const proxySection = field.section(
       description: 'Name of this proxy in the store, in logs and in metrics. Unique in its cluster.',
       reload: 'restart',
       env: 'PGHERD_PROXY_ID',
-      defaultText: 'the host name',
+      defaultText: 'the host name and `proxy.port`',
     }),
     listen: field.host('127.0.0.1', {
       description:

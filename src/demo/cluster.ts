@@ -39,6 +39,8 @@ export interface ClusterOptions {
 
 export interface Cluster {
   dir: string
+  /** Who the servers run as. */
+  account: Account
   binaries: PostgresBinaries
   /** Each server as of now, in the order of `nodes`. */
   nodes(): NodeState[]
@@ -79,7 +81,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     const leader = await startServers(servers)
     supervisor = new Supervisor({ servers, leader: leader.name, ...options })
     const { nodes } = supervisor
-    return { dir, binaries, nodes, stop }
+    return { dir, account, binaries, nodes, stop }
   } catch (cause) {
     await stop()
     throw cause
@@ -188,5 +190,11 @@ async function newPrimary(servers: PostgresServer[]): Promise<PostgresServer> {
 async function startReplica(replica: PostgresServer, primary: PostgresServer): Promise<void> {
   const standby = (await folderMajor(replica.folder)) !== undefined && (await isStandby(replica.folder))
   if (!standby) await replica.cloneFrom(primary)
-  await replica.start(primary.port)
+  try {
+    await replica.start(primary.port)
+  } catch (cause) {
+    if (replica.brokenStream === undefined) throw cause
+    await replica.cloneFrom(primary)
+    await replica.start(primary.port)
+  }
 }

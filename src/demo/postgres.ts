@@ -46,6 +46,11 @@ const initLimitMs = 60_000
 const brokenStreams =
   /requested WAL segment \S+ has already been removed|is not in this server's history|forked off current database system timeline|is ahead of the WAL flush position/
 
+/** A replica asks again every half a second. It may be refused once and then find what it asked for after all. */
+const brokenStreamTimes = 3
+const brokenStreamGapMs = 3000
+const noBrokenStream = { line: '', count: 0, atMs: Number.NEGATIVE_INFINITY }
+
 /** One real PostgreSQL server on 127.0.0.1: superuser and database `postgres`, no password on loopback. */
 export class PostgresServer {
   readonly name: string
@@ -55,7 +60,7 @@ export class PostgresServer {
   readonly #log: Logger
   #followsPort: number | undefined
   #child: Child | undefined
-  #brokenStream: string | undefined
+  #broken = noBrokenStream
   #closed = false
 
   constructor(options: ServerOptions) {
@@ -78,7 +83,7 @@ export class PostgresServer {
 
   /** Why a replica started from here can never stream from its primary again, in its own words. */
   get brokenStream(): string | undefined {
-    return this.#brokenStream
+    return this.#broken.count >= brokenStreamTimes ? this.#broken.line : undefined
   }
 
   /** Port of the server this one is set to stream from; undefined for a primary. */
@@ -147,7 +152,7 @@ export class PostgresServer {
       onLine: line => this.#output(line),
     })
     this.#child = child
-    this.#brokenStream = undefined
+    this.#broken = noBrokenStream
     try {
       await this.#ready(child)
     } catch (cause) {
@@ -233,7 +238,10 @@ export class PostgresServer {
 
   #output(line: string): void {
     this.#log.debug({ event: 'postgres.output' }, line)
-    if (brokenStreams.test(line)) this.#brokenStream = line
+    if (!brokenStreams.test(line)) return
+    const atMs = this.#options.clock.nowMs()
+    const goesOn = atMs - this.#broken.atMs < brokenStreamGapMs
+    this.#broken = { line, count: goesOn ? this.#broken.count + 1 : 1, atMs }
   }
 
   async #configure(followsPort: number | undefined): Promise<void> {
@@ -269,6 +277,9 @@ export class PostgresServer {
       if (child.exit) {
         await child.exited
         throw this.#startError(child.tail)
+      }
+      if (this.brokenStream !== undefined) {
+        throw new DemoError('start_failed', `${this.name} cannot follow its primary: ${this.brokenStream}`)
       }
       try {
         const rows = await this.query<{ pid: number }>(

@@ -81,6 +81,9 @@ describe('the decision of the demo supervisor', () => {
     const broken = replica('c', 'b', { brokenStream: 'requested WAL segment has already been removed' })
     assert.deepEqual(kinds(decide('b', [primary('b'), broken], nowMs).actions), ['rebuild c'])
     assert.deepEqual(decide('b', [primary('b', stopped), broken], nowMs).actions, [])
+    const down = { ...broken, ...crashed }
+    assert.deepEqual(kinds(decide('b', [primary('b'), down], nowMs).actions), ['rebuild c'])
+    assert.deepEqual(decide('b', [primary('b', stopped), down], nowMs).actions, [])
   })
 
   it('starts nothing on a server that an earlier action is still busy with', () => {

@@ -84,13 +84,15 @@ function whileRunning(
     return { kind: 'follow', node, reason: `${node} now follows ${leader}` }
   }
   if (server.brokenStream === undefined || server.notBeforeMs > nowMs) return undefined
-  const reason = `${node} cannot follow ${leader} from where it is, making it anew: ${server.brokenStream}`
-  return { kind: 'rebuild', node, reason }
+  return brokenReplica(server, leader)
 }
 
 function whileDown(server: ServerFacts, leader: string, leads: boolean, nowMs: number): Action | undefined {
   const node = server.name
   if (server.ended !== 'crashed' || server.notBeforeMs > nowMs) return undefined
+  if (server.role === 'replica' && server.brokenStream !== undefined) {
+    return leads ? brokenReplica(server, leader) : undefined
+  }
   if (server.role === 'replica' || node === leader) {
     return { kind: 'restart', node, reason: `restarting ${node}` }
   }
@@ -98,4 +100,9 @@ function whileDown(server: ServerFacts, leader: string, leads: boolean, nowMs: n
   if (!leads) return undefined
   const reason = `${node} crashed after ${leader} had taken over: making it a replica of ${leader}`
   return { kind: 'rebuild', node, reason }
+}
+
+function brokenReplica({ name, brokenStream }: ServerFacts, leader: string): Action {
+  const reason = `${name} cannot follow ${leader} from where it is, making it anew: ${brokenStream}`
+  return { kind: 'rebuild', node: name, reason }
 }

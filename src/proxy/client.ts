@@ -395,6 +395,8 @@ export class Client implements ServerUser {
   }
 
   onServerLost(server: ServerConnection, message: string): void {
+    // The server has told why itself, and one FATAL error is what a client expects.
+    if (server.endedWithError) return this.end('server_lost')
     const busy = server.outstanding > 0
     const unknown = busy && this.route === 'primary'
     this.end('server_lost', `the connection to ${server.target.node} was lost: ${message}`, {

@@ -10,7 +10,6 @@ export type DisconnectReason =
   | 'too_many_clients'
   | 'no_route'
   | 'queue_timeout'
-  | 'queue_full'
   | 'server_lost'
   | 'server_demoted'
   | 'server_drained'
@@ -35,7 +34,6 @@ export const rules: Record<DisconnectReason, Rule> = {
   too_many_clients: { sqlstate: '53300', severity: 'FATAL', retryable: true },
   no_route: { sqlstate: '57P03', severity: 'FATAL', retryable: true },
   queue_timeout: { sqlstate: '53300', severity: 'FATAL', retryable: true },
-  queue_full: { sqlstate: '53300', severity: 'FATAL', retryable: true },
   server_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_demoted: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_drained: { sqlstate: '57P01', severity: 'FATAL', retryable: true },

@@ -165,6 +165,11 @@ export class ServerConnection {
     return this.#scanner.atBoundary && this.#split.length === 0
   }
 
+  /** Whether the last thing it sent was an error: a FATAL one, when nothing follows. */
+  get endedWithError(): boolean {
+    return this.#scanner.code === Code.ErrorResponse
+  }
+
   /** Gives an idle connection to a client. */
   use(user: ServerUser): void {
     this.#user = user

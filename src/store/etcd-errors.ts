@@ -18,6 +18,8 @@ export function failureOf(target: string, cause: ServiceError): Failure {
     kind: 'final',
     error: new StoreError(kind, `etcd refused a request: ${details}: ${advice}`, { cause }),
   })
+  // Refused before it was proposed, to let the member catch up; etcd 3.4 says so with the status UNKNOWN.
+  if (says('etcdserver: too many requests')) return member(target, cause, true)
   switch (code) {
     case status.UNAUTHENTICATED:
       return { kind: 'token', error: denied(details, cause) }
@@ -39,8 +41,6 @@ export function failureOf(target: string, cause: ServiceError): Failure {
       return member(target, cause, false)
     case status.RESOURCE_EXHAUSTED:
       if (says('space exceeded')) return final('full', 'compact, defragment and disarm the NOSPACE alarm')
-      // Refused before it was proposed, to let the member catch up.
-      if (says('too many requests')) return member(target, cause, true)
       return final('invalid', 'make the request or its answer smaller')
     case status.UNAVAILABLE:
       // Said of requests with `hasleader` before anything is done.

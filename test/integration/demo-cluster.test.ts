@@ -199,6 +199,33 @@ describe('a local cluster in a folder of its own', async () => {
     assert.ok(existsSync(join(dir, 'b', 'PG_VERSION')))
   })
 
+  it('makes a replica anew that has missed too much', async () => {
+    const settings = { wal_keep_size: '32MB' }
+    const first = await start({ dir, settings })
+    await pgCtl(first.cluster, account, 'stop', 'c')
+    const { port } = node(first.cluster, 'b')
+    for (let i = 0; i < 6; i++) {
+      await query(port, `insert into kept values (43)`)
+      await query(port, `select pg_switch_wal()`)
+    }
+    await query(port, 'checkpoint')
+    await first.cluster.stop()
+    const second = await start({ dir, settings })
+    try {
+      const { lines } = second
+      await until('the log says why', () =>
+        lines.some(line => /making it anew: .*already been removed/.test(line)),
+      )
+      await until('c has what it missed', async () => {
+        return (
+          (await query(node(second.cluster, 'c').port, 'select from kept where answer = 43')).length === 6
+        )
+      })
+    } finally {
+      await second.cluster.stop()
+    }
+  })
+
   it('refuses a folder on which a server is running, and leaves that server alone', async () => {
     const first = await start({ dir })
     try {

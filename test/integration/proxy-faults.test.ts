@@ -171,6 +171,16 @@ test('a drained node lets a transaction end, and a session that cannot be moved 
   await setNodeState(operations(), 'b', 'active', false)
 })
 
+test('what a server says when it ends a session reaches the client once', async () => {
+  const client = await WireClient.open(port)
+  clients.push(client)
+  await cluster.primary.query(`select pg_terminate_backend(${client.processId})`)
+  const error = await client.refused()
+  assert.equal(error.get('C'), '57P01')
+  assert.match(error.get('M') ?? '', /^terminating connection due to administrator command/)
+  assert.equal(client.received.filter(({ code }) => code === 'E').length, 1)
+})
+
 test('a worker killed with -9 takes only its own clients along, and is replaced', async () => {
   const sessions = await Promise.all([1, 2, 3, 4].map(() => session(port)))
   const [victim] = host.proxy!.workers

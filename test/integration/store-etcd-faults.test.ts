@@ -73,7 +73,7 @@ describe('etcd that fails', need('etcd', 'etcdctl'), () => {
       // The other client is not on the member that stops.
       const [stopped, running] = etcd.members
       assert.ok(stopped && running)
-      const elsewhere = await openEtcd([running.url])
+      const elsewhere = await openEtcd([running.url], { requestTimeoutMs: 1_000 })
       stopped.pause()
       try {
         const revision = await until(

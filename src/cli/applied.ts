@@ -1,0 +1,50 @@
+import { systemClock } from '../runtime/clock.ts'
+import { silentLogger } from '../runtime/log.ts'
+import { systemRandom } from '../runtime/random.ts'
+import { pause, systemTimers } from '../runtime/timers.ts'
+import { mirror } from '../store/mirror.ts'
+import type { Store } from '../store/store.ts'
+import { decodeProxyStatus } from '../topology/codec.ts'
+import { keysOf } from '../topology/keys.ts'
+import type { ProxyStatus } from '../topology/types.ts'
+
+/** Who has taken over a change, by the ids of the proxies. */
+export interface Applied {
+  by: string[]
+  notBy: string[]
+  /** How long it took until everyone had, or the limit. */
+  elapsedMs: number
+}
+
+/**
+ * Waits until every live proxy says that its workers have applied the intent of `revision`, for `limitMs` at
+ * most. A proxy whose row goes away no longer counts.
+ */
+export async function waitUntilApplied(
+  store: Store,
+  cluster: string,
+  revision: number,
+  limitMs: number,
+): Promise<Applied> {
+  const startedMs = systemClock.nowMs()
+  const finished = new AbortController()
+  let proxies: ProxyStatus[] = []
+  const hasApplied = ({ appliedRevision }: ProxyStatus): boolean => appliedRevision >= revision
+  const following = mirror(store, keysOf(cluster).proxyStatuses, {
+    onChange: entries => {
+      proxies = [...entries.values()].flatMap(({ value }) => decodeProxyStatus(value).value ?? [])
+      if (proxies.every(hasApplied)) finished.abort()
+    },
+    timers: systemTimers,
+    random: systemRandom,
+    log: silentLogger,
+  })
+  await pause(systemTimers, limitMs, finished.signal)
+  following.close()
+  const idsOf = (some: ProxyStatus[]): string[] => some.map(({ id }) => id).sort()
+  return {
+    by: idsOf(proxies.filter(hasApplied)),
+    notBy: idsOf(proxies.filter(proxy => !hasApplied(proxy))),
+    elapsedMs: Math.round(systemClock.nowMs() - startedMs),
+  }
+}

@@ -1,0 +1,197 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Store } from '../store/store.ts'
+import { addNode, type Operations, removeNode, setNodeState, setNodeWeight } from '../topology/operations.ts'
+import type { NodeState } from '../topology/types.ts'
+import { type Applied, waitUntilApplied } from './applied.ts'
+import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
+import { topologyOfAdmin } from './cluster-view.ts'
+import { listNodes } from './node-list.ts'
+import { CommandError, type CommandIo, formatElapsed, printJson } from './output.ts'
+import { readAddress, readDuration } from './settings.ts'
+
+/** Adds `node list`, `add`, `remove`, `drain`, `resume`, `maintenance` and `weight`. */
+export function addNodeCommands(program: Command, io: CommandIo): void {
+  const node = program.command('node').description('see and change the nodes of the cluster')
+  addClusterOptions(node.command('list').description('list the nodes, and what is wanted of them'))
+    .addHelpText('after', '\nExample:\n  pgherd node list --json')
+    .action(async (_options: object, command: Command) => {
+      const access = clusterAccess(io, command, ['store', 'admin'])
+      await withStore(access, store => listNodes(io, access, store))
+    })
+  addAdd(node, io)
+  addRemove(node, io)
+  addStateChange(node, io, {
+    name: 'drain',
+    state: 'drain',
+    description: 'send no new sessions to a node, and move or end those that it has',
+    done: 'is drained',
+  })
+  addStateChange(node, io, {
+    name: 'maintenance',
+    state: 'maintenance',
+    description: 'like drain, and tell everyone that the node is being worked on',
+    done: 'is in maintenance',
+  })
+  addStateChange(node, io, {
+    name: 'resume',
+    state: 'active',
+    description: 'use a node again after drain or maintenance',
+    done: 'is active',
+  })
+  addWeight(node, io)
+}
+
+interface AddOptions {
+  weight: number
+  zone?: string
+  priority: number
+  tag?: Record<string, string>
+  /** False after `--no-check`. */
+  check: boolean
+}
+
+function addAdd(node: Command, io: CommandIo): void {
+  const command = node.command('add').description('declare a node')
+  command
+    .argument('<name>', 'its name')
+    .argument('<address>', 'where its PostgreSQL listens, HOST[:PORT]', readAddress)
+    .option('--weight <number>', 'share of the load among equals; 0 takes no new sessions', readShare, 1)
+    .option('--zone <zone>', 'where it stands; near nodes are preferred')
+    .option('--priority <number>', 'preference at a failover; 0 never becomes primary', readShare, 1)
+    .option('--tag <key=value>', 'a free label; may be repeated', collectTag)
+    .option('--no-check', 'do not ask the server whether it belongs to the cluster')
+  changeOptions(command)
+    .addHelpText('after', '\nExample:\n  pgherd node add c 10.0.0.3 --zone east --tag disk=ssd')
+    .action(async (name: string, address: { host: string; port: number }, options: AddOptions) => {
+      const access = clusterAccess(io, command, ['store', 'admin', 'probe'])
+      const { weight, zone = '', priority, tag: tags = {} } = options
+      const intent = { ...address, weight, zone, priority, state: 'active', tags } as const
+      await change(io, command, access, { name, done: 'is added' }, async at => {
+        const systemId = options.check ? await askSystemId(access, address) : undefined
+        return addNode(at, name, intent, systemId)
+      })
+    })
+}
+
+/** Asks the server itself which cluster it belongs to. */
+async function askSystemId(
+  { config }: ClusterAccess,
+  { host, port }: { host: string; port: number },
+): Promise<string> {
+  const { askOnce } = await import('./ask-server.ts')
+  const { facts, failure } = await askOnce(config.probe, host, port)
+  if (facts) return facts.systemId
+  throw new CommandError('failed', `the server could not be asked who it is: ${failure.reason}`, {
+    hint: 'start it or set probe.user and probe.password, or add the node unseen with --no-check',
+  })
+}
+
+function addRemove(node: Command, io: CommandIo): void {
+  const command = node.command('remove').description('take a node out of the cluster').argument('<name>')
+  changeOptions(command)
+    .addHelpText('after', '\nExample:\n  pgherd node remove c')
+    .action(async (name: string) => {
+      const access = clusterAccess(io, command, ['store', 'admin'])
+      await change(io, command, access, { name, done: 'is removed' }, async at => {
+        await refuseSeenPrimary(access, name, 'promote another node first')
+        return removeNode(at, name)
+      })
+    })
+}
+
+interface StateChange {
+  name: string
+  state: NodeState
+  description: string
+  done: string
+}
+
+function addStateChange(node: Command, io: CommandIo, { name, state, description, done }: StateChange): void {
+  const command = node.command(name).description(description).argument('<name>')
+  if (state !== 'active') command.option('--force', 'also the primary: writes wait until it is resumed')
+  changeOptions(command)
+    .addHelpText('after', `\nExample:\n  pgherd node ${name} b`)
+    .action(async (node: string, options: { force?: true }) => {
+      const access = clusterAccess(io, command, ['store', 'admin'])
+      const force = options.force === true
+      await change(io, command, access, { name: node, done }, async at => {
+        if (state !== 'active' && !force) {
+          await refuseSeenPrimary(access, node, 'promote another node first, or say --force')
+        }
+        return setNodeState(at, node, state, force)
+      })
+    })
+}
+
+function addWeight(node: Command, io: CommandIo): void {
+  const command = node
+    .command('weight')
+    .description('change the share of the load that a node takes')
+    .argument('<name>')
+    .argument('<weight>', 'among equals; 0 takes no new sessions', readShare)
+  changeOptions(command)
+    .addHelpText('after', '\nExample:\n  pgherd node weight b 3')
+    .action(async (name: string, weight: number) => {
+      const access = clusterAccess(io, command, ['store', 'admin'])
+      const done = `has the weight ${weight}`
+      await change(io, command, access, { name, done }, at => setNodeWeight(at, name, weight))
+    })
+}
+
+function changeOptions(command: Command): Command {
+  const timeout = new Option('--timeout <duration>', 'how long to wait for every proxy to apply it')
+  return addClusterOptions(command.addOption(timeout.argParser(readDuration).default(5000, '5s')))
+}
+
+/**
+ * Makes a change and waits until every proxy has it. The change stands also when some have not; then the command
+ * fails, and names them.
+ */
+async function change(
+  io: CommandIo,
+  command: Command,
+  access: ClusterAccess,
+  { name, done }: { name: string; done: string },
+  make: (at: Operations) => Promise<number>,
+): Promise<void> {
+  const { cluster } = access.config
+  const { timeout } = command.opts<{ timeout: number }>()
+  const [revision, applied] = await withStore(access, async (store: Store) => {
+    const revision = await make({ store, cluster })
+    return [revision, await waitUntilApplied(store, cluster, revision, timeout)] as const
+  })
+  const { by, notBy, elapsedMs } = applied
+  if (access.json) printJson(io, { node: name, revision, appliedBy: by, notAppliedBy: notBy, elapsedMs })
+  else if (notBy.length === 0) io.stdout(`${name} ${done}; ${whoApplied(applied, revision)}\n`)
+  if (notBy.length === 0) return
+  const message = `${name} ${done} (revision ${revision}), but not everywhere yet: after ${formatElapsed(timeout)} it was not applied by ${notBy.join(', ')}`
+  throw new CommandError('failed', message, {
+    hint: 'the change stands; see with pgherd status whether those proxies live and reach the store',
+  })
+}
+
+function whoApplied({ by, elapsedMs }: Applied, revision: number): string {
+  if (by.length === 0) return `no proxy runs that would have to know (revision ${revision})`
+  const who = by.length === 1 ? '1 proxy has' : `${by.length} proxies have`
+  return `${who} applied it (revision ${revision}, ${formatElapsed(elapsedMs)})`
+}
+
+/** Where no agent reports, only a proxy knows by its own probe who the primary is. */
+async function refuseSeenPrimary(access: ClusterAccess, name: string, hint: string): Promise<void> {
+  const topology = await topologyOfAdmin(access)
+  const node = topology?.nodes.find(each => each.name === name)
+  if (topology?.primary !== name || !node?.accepting || node.state !== 'active') return
+  throw new CommandError('failed', `node ${name} is the primary: without it, writes wait`, { hint })
+}
+
+function readShare(text: string): number {
+  const value = Number(text)
+  if (/^\d{1,4}$/.test(text) && value <= 1000) return value
+  throw new InvalidArgumentError('Expected a whole number from 0 to 1000.')
+}
+
+function collectTag(text: string, before: Record<string, string> | undefined): Record<string, string> {
+  const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? []
+  if (key === undefined || value === undefined) throw new InvalidArgumentError('Expected KEY=VALUE.')
+  return { ...before, [key]: value }
+}

@@ -1,0 +1,133 @@
+import type { Command } from 'commander'
+import type { TopologyAnswer } from '../admin/admin.ts'
+import { pause, systemTimers } from '../runtime/timers.ts'
+import type { Store } from '../store/store.ts'
+import type { ProxyStatus } from '../topology/types.ts'
+import { askAdmin, NoAnswer } from './admin-client.ts'
+import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
+import { readCluster, topologyFromStore } from './cluster-view.ts'
+import { type CommandIo, printError, printJson } from './output.ts'
+import { readDuration } from './settings.ts'
+import { formatStatus, type ProxyAnswer, type Status, statusAsJson } from './status-view.ts'
+
+/** Adds `status`. */
+export function addStatusCommand(program: Command, io: CommandIo): void {
+  const command = program.command('status').description('show the cluster as a running pgherd sees it')
+  addClusterOptions(command)
+    .option('-w, --watch [seconds]', 'show it again and again, every second unless said', readPeriod)
+    .addHelpText(
+      'after',
+      `
+Ends with 0 whenever the status could be shown, also when something is wrong with the cluster.
+With the keys in etcd and no pgherd to ask, what the store knows is shown.
+
+Example:
+  pgherd status --watch
+  pgherd status --json | jq -r .topology.primary`,
+    )
+    .action(async (options: { watch?: number }) => {
+      const access = clusterAccess(io, command, ['store', 'admin'])
+      const { watch } = options
+      if (watch === undefined) show(io, access, await readStatus(access))
+      else await watchStatus(io, access, watch)
+    })
+}
+
+function readPeriod(text: string): number {
+  return readDuration(text)
+}
+
+function show(io: CommandIo, { json }: ClusterAccess, status: Status): void {
+  if (json) printJson(io, statusAsJson(status))
+  else io.stdout(formatStatus(status, io))
+}
+
+/** Asks a running pgherd; where none answers, but the keys are in etcd, those. */
+async function readStatus(access: ClusterAccess): Promise<Status> {
+  const { config, admin } = access
+  if (admin) {
+    try {
+      return await statusFromAdmin(access, admin)
+    } catch (error) {
+      if (!(error instanceof NoAnswer) || config.store.kind !== 'etcd') throw error
+    }
+  }
+  return withStore(access, async store => {
+    const state = await readCluster(store, config.cluster)
+    return {
+      source: 'store',
+      store: { up: true, reason: undefined },
+      topology: topologyFromStore(state, config),
+      proxy: undefined,
+      proxies: [...state.proxyStatuses.values()].map(({ value }) => value),
+    }
+  })
+}
+
+async function statusFromAdmin(
+  access: ClusterAccess,
+  admin: NonNullable<ClusterAccess['admin']>,
+): Promise<Status> {
+  const [{ store, topology }, proxy] = await Promise.all([
+    askAdmin<TopologyAnswer>(admin, '/api/topology'),
+    askAdmin<ProxyAnswer | null>(admin, '/api/proxy'),
+  ])
+  const { config } = access
+  const isSameCluster = topology.cluster === config.cluster
+  const proxies = store.up && isSameCluster ? await proxiesFromStore(access) : undefined
+  return { source: 'admin', store, topology, proxy: proxy ?? undefined, proxies }
+}
+
+/** Undefined when the store does not tell: the rest of the status is worth showing without it. */
+async function proxiesFromStore(access: ClusterAccess): Promise<ProxyStatus[] | undefined> {
+  const read = async (store: Store): Promise<ProxyStatus[]> => {
+    const state = await readCluster(store, access.config.cluster)
+    return [...state.proxyStatuses.values()].map(({ value }) => value)
+  }
+  return withStore(access, read).catch(() => undefined)
+}
+
+const clearScreen = '\x1b[H\x1b[2J\x1b[3J'
+const toTop = '\x1b[H'
+const clearLineEnd = '\x1b[K'
+const clearBelow = '\x1b[J'
+
+/** Shows the status until Ctrl-C: in place on a terminal, else one block after the other. */
+async function watchStatus(io: CommandIo, access: ClusterAccess, periodMs: number): Promise<void> {
+  const stop = new AbortController()
+  const onSignal = (): void => stop.abort()
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  const inPlace = io.width !== undefined && !access.json
+  if (inPlace) io.stdout(clearScreen)
+  try {
+    while (!stop.signal.aborted) {
+      const block = collect(io)
+      try {
+        show(block.io, access, await readStatus(access))
+      } catch (error) {
+        // It may come back.
+        if (access.json) printError(io, error)
+        else printError(block.io, error)
+      }
+      if (inPlace) io.stdout(`${toTop}${block.text().replaceAll('\n', `${clearLineEnd}\n`)}${clearBelow}`)
+      else io.stdout(access.json ? block.text() : `${block.text()}\n`)
+      await pause(systemTimers, periodMs, stop.signal)
+    }
+  } finally {
+    process.off('SIGINT', onSignal)
+    process.off('SIGTERM', onSignal)
+  }
+}
+
+/** Keeps what is written, to show it at once. */
+function collect(io: CommandIo): { io: CommandIo; text: () => string } {
+  let written = ''
+  const write = (text: string): void => {
+    written += text
+  }
+  return {
+    io: { ...io, stdout: write, stderr: write, stderrColour: io.colour },
+    text: () => written,
+  }
+}

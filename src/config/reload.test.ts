@@ -80,6 +80,7 @@ test('live changes are applied, the others wait and are reported again', () => {
     'needs a restart: proxy.port changed from 6432 to 7000',
   ])
   assert.deepEqual(reloadReport(planReload(plan.applied, wanted)), [
+    'needs a restart: proxy.id changed from box-6432 to box-7000',
     'needs a restart: proxy.port changed from 6432 to 7000',
   ])
   assert.deepEqual(reloadReport(planReload(current, load('nodes: [{host: a}]'))), [

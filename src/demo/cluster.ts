@@ -78,7 +78,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     // Only from here on are they ours to stop.
     servers.push(...made)
     if (options.signal?.aborted) await close()
-    const leader = await startServers(servers)
+    const leader = await startServers(servers, options.log)
     supervisor = new Supervisor({ servers, leader: leader.name, ...options })
     const { nodes } = supervisor
     return { dir, account, binaries, nodes, stop }
@@ -152,12 +152,12 @@ async function checkServers(servers: PostgresServer[], binaries: PostgresBinarie
 }
 
 /** Starts the primary, new or as found, then all others at once as its replicas. Returns the primary. */
-async function startServers(servers: PostgresServer[]): Promise<PostgresServer> {
+async function startServers(servers: PostgresServer[], log: Logger): Promise<PostgresServer> {
   const primary = (await foundPrimary(servers)) ?? (await newPrimary(servers))
   await primary.start(undefined)
   const replicas = servers.filter(server => server !== primary)
   // All are waited for also when one fails, so that none is still starting when the failure is cleaned up.
-  const results = await Promise.allSettled(replicas.map(replica => startReplica(replica, primary)))
+  const results = await Promise.allSettled(replicas.map(replica => startReplica(replica, primary, log)))
   for (const result of results) if (result.status === 'rejected') throw result.reason
   return primary
 }
@@ -187,13 +187,16 @@ async function newPrimary(servers: PostgresServer[]): Promise<PostgresServer> {
   return first
 }
 
-async function startReplica(replica: PostgresServer, primary: PostgresServer): Promise<void> {
+async function startReplica(replica: PostgresServer, primary: PostgresServer, log: Logger): Promise<void> {
   const standby = (await folderMajor(replica.folder)) !== undefined && (await isStandby(replica.folder))
   if (!standby) await replica.cloneFrom(primary)
   try {
     await replica.start(primary.port)
   } catch (cause) {
-    if (replica.brokenStream === undefined) throw cause
+    const { name, brokenStream } = replica
+    if (brokenStream === undefined) throw cause
+    const sentence = `${name} cannot follow ${primary.name} from where it is, making it anew: ${brokenStream}`
+    log.info({ event: 'demo.rebuild', node: name }, sentence)
     await replica.cloneFrom(primary)
     await replica.start(primary.port)
   }

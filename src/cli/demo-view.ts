@@ -53,6 +53,8 @@ export function renderDemo(
 ): string {
   const { topology, counters, load } = moment
   const paint = painter(options.colour)
+  // A line that wraps would break the redraw in place.
+  const fit = (text: string): string => printable(text).slice(0, options.width)
   const nodes = table<TopologyNode>(
     [
       { title: 'NODE', value: node => node.name },
@@ -77,9 +79,9 @@ export function renderDemo(
     options,
   )
   const lines = [nodes.trimEnd(), '']
-  for (const alarm of topology.alarms) lines.push(paint.red(`! ${printable(alarm)}`))
+  for (const alarm of topology.alarms) lines.push(paint.red(fit(`! ${alarm}`)))
   for (const node of topology.nodes) {
-    for (const reason of node.reasons) lines.push(paint.yellow(`  ${node.name}: ${printable(reason)}`))
+    for (const reason of node.reasons) lines.push(paint.yellow(fit(`  ${node.name}: ${reason}`)))
   }
   lines.push(
     `clients ${formatNumber(counters.clients)}, waiting ${formatNumber(counters.clientsWaiting)}, requests ${formatNumber(rates.total)}/s`,
@@ -110,6 +112,6 @@ function takes(node: TopologyNode): string {
 }
 
 function loadLine(load: LoadCounts, rates: DemoRates): string {
-  const last = load.lastError === undefined ? '' : ` (last: ${printable(load.lastError)})`
+  const last = load.lastError === undefined ? '' : ` (last: ${load.lastError})`
   return `load: ${formatNumber(rates.reads)} reads/s, ${formatNumber(rates.writes)} writes/s, ${formatNumber(load.errors)} errors${last}`
 }

@@ -102,7 +102,7 @@ class Demo {
     const cluster = await startCluster({
       dir: data === undefined ? undefined : join(data, 'servers'),
       nodes: nodeNames,
-      programs: { path: env['PATH'] ?? '', folder: env['PGHERD_POSTGRES_BIN'] },
+      programs: { path: env['PATH'] ?? '', folder: env['PGHERD_POSTGRES_BIN'] || undefined },
       signal: this.#stopping.signal,
       clock: systemClock,
       timers: systemTimers,

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client, type QueryResultRow } from 'pg'
@@ -37,7 +37,7 @@ export async function temporaryFolder(account: Account): Promise<string> {
 }
 
 /** The PostgreSQL that tests run on: as `pgherd demo` finds it. */
-export async function testBinaries(account: Account, dir: string): Promise<PostgresBinaries> {
+async function testBinaries(account: Account, dir: string): Promise<PostgresBinaries> {
   const { PATH = '', PGHERD_POSTGRES_BIN } = process.env
   return findBinaries({ account, path: PATH, folder: PGHERD_POSTGRES_BIN, copyTo: dir })
 }
@@ -155,11 +155,4 @@ async function signalServer(server: PostgresServer, signal: NodeJS.Signals): Pro
   const pid = await server.pid()
   if (pid === undefined) throw new Error(`${server.name} is not running`)
   for (const process of [pid, ...(await childrenOf(pid))]) signalProcess(process, signal)
-}
-
-/** An empty folder for a test's own files, removed by the caller. */
-export async function makeFolder(path: string, account: Account): Promise<string> {
-  await mkdir(path, { recursive: true })
-  await giveTo(account, path)
-  return path
 }

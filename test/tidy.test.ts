@@ -70,7 +70,10 @@ test('there is code to look at', () => {
 
 test('every folder of src has its place in the layers', () => {
   const folders = new Set(sources.map(({ folder }) => folder).filter(folder => folder !== ''))
-  assert.deepEqual([...folders].filter(folder => !levelOf.has(folder)), [])
+  assert.deepEqual(
+    [...folders].filter(folder => !levelOf.has(folder)),
+    [],
+  )
 })
 
 test('imports point downwards only', () => {
@@ -82,7 +85,8 @@ test('imports point downwards only', () => {
       const path = relative(join(root, 'src'), resolve(root, 'src', dirname(source.path), target))
       const folder = path.slice(0, path.indexOf('/'))
       if (folder === source.folder) continue
-      if ((levelOf.get(folder) ?? Infinity) >= levelOf.get(source.folder)!) upward.push(`${source.path} -> ${path}`)
+      if ((levelOf.get(folder) ?? Infinity) >= levelOf.get(source.folder)!)
+        upward.push(`${source.path} -> ${path}`)
     }
   }
   assert.deepEqual(upward, [])
@@ -91,7 +95,11 @@ test('imports point downwards only', () => {
 test('pure folders touch neither network nor files nor processes', () => {
   const impure = sources
     .filter(source => pureFolders.has(source.folder) && !source.isTest)
-    .flatMap(source => importsOf(source).filter(target => impureModules.test(target)).map(target => `${source.path}: ${target}`))
+    .flatMap(source =>
+      importsOf(source)
+        .filter(target => impureModules.test(target))
+        .map(target => `${source.path}: ${target}`),
+    )
   assert.deepEqual(impure, [])
 })
 
@@ -106,7 +114,10 @@ test('clock, timers, chance, environment and terminal come by injection', () => 
 })
 
 test('every dependency has its reason, and no reason outlives its dependency', () => {
-  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<string, Record<string, string>>
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Record<
+    string,
+    Record<string, string>
+  >
   const kinds = ['dependencies', 'devDependencies', 'optionalDependencies']
   const used = kinds.flatMap(kind => Object.keys(manifest[kind] ?? {})).sort()
   const page = readFileSync(join(root, 'docs/dependencies.md'), 'utf8')

@@ -42,7 +42,8 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   server.on('request', (request, response) => {
     answer(options, request, response).catch((cause: unknown) => {
       options.log.error({ err: cause, url: request.url }, 'an admin request failed')
-      if (!response.headersSent) reply(response, json(500, { error: { message: 'internal error, see the log' } }))
+      if (!response.headersSent)
+        reply(response, json(500, { error: { message: 'internal error, see the log' } }))
       else response.destroy()
     })
   })
@@ -111,7 +112,9 @@ function refuse(options: AdminServerOptions, request: IncomingMessage): Answer |
   const { origin } = request.headers
   const isOwnOrigin = origin === undefined || origin === `http://${request.headers.host}`
   if (isOwnName && isOwnOrigin) return undefined
-  return json(403, { error: { message: 'without admin.token only requests from this machine itself are answered' } })
+  return json(403, {
+    error: { message: 'without admin.token only requests from this machine itself are answered' },
+  })
 }
 
 function hasToken(request: IncomingMessage, token: string): boolean {

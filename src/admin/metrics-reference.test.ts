@@ -5,5 +5,8 @@ import { metricsMarkdown } from './metrics-reference.ts'
 
 test('docs/metrics.md is what the metrics say', async () => {
   const path = new URL('../../../docs/metrics.md', import.meta.url)
-  assert.ok(readFileSync(path, 'utf8') === (await metricsMarkdown()), 'it is not up to date: run `npm run docs`')
+  assert.ok(
+    readFileSync(path, 'utf8') === (await metricsMarkdown()),
+    'it is not up to date: run `npm run docs`',
+  )
 })

@@ -1,5 +1,5 @@
-import { disconnectReasons } from '../proxy/failures.ts'
 import { addCounters } from '../proxy/counters.ts'
+import { disconnectReasons } from '../proxy/failures.ts'
 import type { Topology } from '../topology/types.ts'
 import { createMetrics } from './metrics.ts'
 

@@ -9,7 +9,9 @@ export interface MetricSources {
   topology: () => Topology
   store: () => Connection
   /** Undefined where no proxy runs in this process. */
-  proxy: (() => { counters: WorkerCountersData; workers: number; crashes: number; appliedRevision: number }) | undefined
+  proxy:
+    | (() => { counters: WorkerCountersData; workers: number; crashes: number; appliedRevision: number })
+    | undefined
 }
 
 /** The Prometheus registry of a process. Names and help texts are listed in `docs/metrics.md`. */
@@ -27,7 +29,12 @@ export function createMetrics(sources: MetricSources): Registry {
       },
     })
   }
-  const total = (name: string, help: string, labelNames: string[], collect: (counter: Counter) => void): void => {
+  const total = (
+    name: string,
+    help: string,
+    labelNames: string[],
+    collect: (counter: Counter) => void,
+  ): void => {
     const metric: Counter = new Counter({
       name,
       help,
@@ -76,10 +83,16 @@ function addTopologyMetrics({ topology, store }: MetricSources, gauge: AddGauge)
     node.role === 'primary' ? 1 : 0,
   )
   ofNodes('pgherd_node_writable', 'Whether new writes go to the node.', node => (node.writable ? 1 : 0))
-  ofNodes('pgherd_node_readable', 'Whether new reads go to the node as a replica.', node => (node.readable ? 1 : 0))
+  ofNodes('pgherd_node_readable', 'Whether new reads go to the node as a replica.', node =>
+    node.readable ? 1 : 0,
+  )
   ofNodes('pgherd_node_lag_bytes', 'WAL that a replica has not replayed yet.', node => node.lagBytes)
   ofNodes('pgherd_node_timeline', 'Timeline of the node.', node => node.timeline)
-  ofNodes('pgherd_node_connections', 'Connections in use on the node, by anyone.', node => node.connections?.used)
+  ofNodes(
+    'pgherd_node_connections',
+    'Connections in use on the node, by anyone.',
+    node => node.connections?.used,
+  )
 }
 
 function addProxyMetrics(
@@ -100,7 +113,9 @@ function addProxyMetrics(
   gauge('pgherd_clients_waiting', 'Clients that wait for a node to go to.', [], metric =>
     metric.set(counters().clientsWaiting),
   )
-  total('pgherd_client_connections_total', 'Client connections accepted.', [], metric => metric.inc(counters().accepted))
+  total('pgherd_client_connections_total', 'Client connections accepted.', [], metric =>
+    metric.inc(counters().accepted),
+  )
   total('pgherd_client_disconnects_total', 'Client connections ended, by reason.', ['reason'], metric => {
     for (const [reason, count] of Object.entries(counters().disconnects)) metric.inc({ reason }, count)
   })
@@ -108,23 +123,47 @@ function addProxyMetrics(
     metric.inc({ direction: 'received' }, counters().bytesFromClients)
     metric.inc({ direction: 'sent' }, counters().bytesToClients)
   })
-  total('pgherd_cancel_requests_total', 'Cancel requests passed on to a server.', [], metric =>
-    metric.inc(counters().cancelsForwarded),
+  total(
+    'pgherd_cancel_requests_total',
+    'Cancel requests, by whether their key was known.',
+    ['key'],
+    metric => {
+      metric.inc({ key: 'known' }, counters().cancelsForwarded)
+      metric.inc({ key: 'unknown' }, counters().cancelsUnknown)
+    },
   )
-  gauge('pgherd_server_connections', 'Connections to servers, by what they do.', ['node', 'state'], metric => {
-    for (const [node, one] of Object.entries(counters().nodes)) {
-      metric.set({ node, state: 'active' }, one.sessions)
-      metric.set({ node, state: 'idle' }, one.idle)
-      metric.set({ node, state: 'connecting' }, one.connecting)
-    }
-  })
-  gauge('pgherd_node_clients_waiting', 'Clients that wait for a connection to the node.', ['node'], metric => {
-    for (const [node, one] of Object.entries(counters().nodes)) metric.set({ node }, one.waiting)
-  })
-  const perNode: [name: string, help: string, field: 'queries' | 'connects' | 'connectFailures' | 'serverLost' | 'moved'][] = [
+  gauge(
+    'pgherd_server_connections',
+    'Connections to servers, by what they do.',
+    ['node', 'state'],
+    metric => {
+      for (const [node, one] of Object.entries(counters().nodes)) {
+        metric.set({ node, state: 'active' }, one.sessions)
+        metric.set({ node, state: 'idle' }, one.idle)
+        metric.set({ node, state: 'connecting' }, one.connecting)
+      }
+    },
+  )
+  gauge(
+    'pgherd_node_clients_waiting',
+    'Clients that wait for a connection to the node.',
+    ['node'],
+    metric => {
+      for (const [node, one] of Object.entries(counters().nodes)) metric.set({ node }, one.waiting)
+    },
+  )
+  const perNode: [
+    name: string,
+    help: string,
+    field: 'queries' | 'connects' | 'connectFailures' | 'serverLost' | 'moved',
+  ][] = [
     ['pgherd_queries_total', 'Requests answered (one a ReadyForQuery).', 'queries'],
     ['pgherd_server_connects_total', 'Connections to servers opened.', 'connects'],
-    ['pgherd_server_connect_failures_total', 'Connections to servers that could not be opened.', 'connectFailures'],
+    [
+      'pgherd_server_connect_failures_total',
+      'Connections to servers that could not be opened.',
+      'connectFailures',
+    ],
     ['pgherd_server_lost_total', 'Connections to servers lost while a client used them.', 'serverLost'],
     ['pgherd_sessions_moved_total', 'Sessions moved from a drained node to another one.', 'moved'],
   ]
@@ -136,9 +175,12 @@ function addProxyMetrics(
   addHistogram(registry, 'pgherd_query_duration_seconds', 'Time from a request to its ReadyForQuery.', () =>
     Object.entries(counters().nodes).map(([node, one]) => ({ labels: { node }, data: one.latency })),
   )
-  addHistogram(registry, 'pgherd_client_wait_seconds', 'Time a client waited for its server connection.', () => [
-    { labels: {}, data: counters().wait },
-  ])
+  addHistogram(
+    registry,
+    'pgherd_client_wait_seconds',
+    'Time a client waited for its server connection.',
+    () => [{ labels: {}, data: counters().wait }],
+  )
 }
 
 /** A histogram whose buckets were filled elsewhere: only its text form is made here. */

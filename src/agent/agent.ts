@@ -1,3 +1,4 @@
+import { type PostgresAddress, Probe, type Sample } from '../probe/probe.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { type Logger, silentLogger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
@@ -11,7 +12,6 @@ import type { HealthView } from './health.ts'
 import { type Listening, startHealthServer } from './http.ts'
 import { LoadMeter } from './load.ts'
 import { AgentMetrics } from './metrics.ts'
-import { type PostgresAddress, Probe, type Sample } from '../probe/probe.ts'
 import { Reporter } from './reporter.ts'
 import { type NodeIdentity, type NodeReport, reportOf } from './status.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { NodeFacts } from '../topology/types.ts'
 import type { ProbeFailureKind } from '../probe/failure.ts'
+import type { NodeFacts } from '../topology/types.ts'
 import { differenceOf, type NodeReport, reportOf, shouldWrite } from './status.ts'
 
 const identity = { host: '10.0.0.2', port: 5432, zone: 'z', agentVersion: '1.0' }

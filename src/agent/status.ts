@@ -1,7 +1,7 @@
-import type { NodeFacts, NodeStatus } from '../topology/types.ts'
 import { acceptsOthers } from '../probe/failure.ts'
-import type { MachineLoad } from './load.ts'
 import type { Sample } from '../probe/probe.ts'
+import type { NodeFacts, NodeStatus } from '../topology/types.ts'
+import type { MachineLoad } from './load.ts'
 
 /** A status before it is numbered and dated, which happens when it is written. */
 export type NodeReport = Omit<NodeStatus, 'seq' | 'at'>

@@ -174,7 +174,9 @@ class Demo {
     // The servers of root run as another user, and only that one may steer them.
     const pgCtl = (what: string): string => {
       const plain = `${cluster.binaries.pgCtl} ${what}`
-      return cluster.account.identity === undefined ? plain : `su ${cluster.account.name} -s /bin/sh -c '${plain}'`
+      return cluster.account.identity === undefined
+        ? plain
+        : `su ${cluster.account.name} -s /bin/sh -c '${plain}'`
     }
     this.#say(`
 pgherd is ready after ${(tookMs / 1000).toFixed(1)} s. In another terminal:

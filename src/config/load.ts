@@ -126,7 +126,10 @@ class Loading {
     return {
       ...checked,
       nodes: checked.nodes.map(node => ({ ...node, name: node.name ?? nodeNameOf(node) })),
-      proxy: { ...checked.proxy, id: checked.proxy.id ?? toName(`${this.#input.hostName}-${checked.proxy.port}`) },
+      proxy: {
+        ...checked.proxy,
+        id: checked.proxy.id ?? toName(`${this.#input.hostName}-${checked.proxy.port}`),
+      },
     }
   }
 

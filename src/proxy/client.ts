@@ -178,7 +178,8 @@ export class Client implements ServerUser {
       case 'ssl':
       case 'gss':
         // PostgreSQL answers each once; a client that goes on asking is not one.
-        if (++this.#encryptionAsked > 2) return this.end('protocol_violation', 'encryption was asked for too often')
+        if (++this.#encryptionAsked > 2)
+          return this.end('protocol_violation', 'encryption was asked for too often')
         this.#socket.write(notEncrypted)
         return
       case 'cancel':
@@ -259,7 +260,10 @@ export class Client implements ServerUser {
     }
     this.#answers.push(chunk, (code, body) => {
       if (code !== Code.Password) {
-        this.end('protocol_violation', `expected the answer to a challenge, got message '${String.fromCharCode(code)}'`)
+        this.end(
+          'protocol_violation',
+          `expected the answer to a challenge, got message '${String.fromCharCode(code)}'`,
+        )
         return false
       }
       server.write(frame(code, body))
@@ -365,7 +369,10 @@ export class Client implements ServerUser {
           if (at - headerLength > 0) server.write(chunk.subarray(0, at - headerLength))
           return this.end('client_closed')
         default:
-          return this.end('protocol_violation', `unknown message '${printable(scanner.code)}' (0x${scanner.code.toString(16)})`)
+          return this.end(
+            'protocol_violation',
+            `unknown message '${printable(scanner.code)}' (0x${scanner.code.toString(16)})`,
+          )
       }
     }
     if (scanner.violation) return this.end('protocol_violation', 'a message has an impossible length')
@@ -398,10 +405,9 @@ export class Client implements ServerUser {
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.endedWithError) return this.end('server_lost')
     const busy = server.outstanding > 0
-    const unknown = busy && this.route === 'primary'
-    this.end('server_lost', `the connection to ${server.target.node} was lost: ${message}`, {
-      ...(unknown ? { sqlstate: '08007', detail: 'Whether the running request took effect is not known.' } : {}),
-    })
+    const isUnknown = busy && this.route === 'primary'
+    const told = `the connection to ${server.target.node} was lost: ${message}`
+    this.end('server_lost', told, isUnknown ? outcomeUnknown : undefined)
   }
 
   #send(chunk: Buffer): void {
@@ -438,8 +444,13 @@ export class Client implements ServerUser {
    * Ends the client. With a message it is told why, as a FATAL ErrorResponse, where the stream is between two
    * messages; the server connection goes back to its pool or is closed.
    */
-  end(reason: DisconnectReason, message?: string, more?: { sqlstate?: string; detail?: string; hint?: string }): void {
-    const fields: ErrorFields | undefined = message === undefined ? undefined : errorFor(reason, message, more)
+  end(
+    reason: DisconnectReason,
+    message?: string,
+    more?: { sqlstate?: string; detail?: string; hint?: string },
+  ): void {
+    const fields: ErrorFields | undefined =
+      message === undefined ? undefined : errorFor(reason, message, more)
     const mayTell = this.#server === undefined || this.#server.isClosed || this.#server.atMessageBoundary
     this.#finish(reason, fields && mayTell ? writeErrorResponse(fields) : undefined, message)
   }
@@ -467,6 +478,7 @@ export class Client implements ServerUser {
 }
 
 const empty = Buffer.alloc(0)
+const outcomeUnknown = { sqlstate: '08007', detail: 'Whether the running request took effect is not known.' }
 const notEncrypted = Buffer.from('N')
 const headerLength = 5
 

@@ -149,7 +149,9 @@ export class ProxyControl {
         } else if (message.kind === 'failed') reject(new Error(message.message))
         else this.#onMessage(slot, message)
       })
-      worker.on('error', error => this.#options.log.warn({ err: error, worker: index }, 'a worker could not be told'))
+      worker.on('error', error =>
+        this.#options.log.warn({ err: error, worker: index }, 'a worker could not be told'),
+      )
       worker.on('exit', (code, signal) => {
         reject(new Error(`worker ${index} ended while starting (${signal ?? code})`))
         this.#onExit(slot, signal ?? String(code))
@@ -208,17 +210,17 @@ export class ProxyControl {
   #askOthers(from: Slot, message: Extract<FromWorker, { kind: 'cancel' }>): void {
     const others = [...this.#slots.values()].filter(slot => slot !== from)
     let owed = others.length
-    const finish = (): void => {
+    const finish = (found: boolean): void => {
       this.#answers.delete(request)
       timer.cancel()
-      send(from.worker, { kind: 'cancelled', request: message.request })
+      send(from.worker, { kind: 'cancelled', request: message.request, found })
     }
     const request = ++this.#cancelRequests
-    const timer = this.#options.timers.after(this.#settings.pool.serverConnectTimeoutMs, finish)
-    if (owed === 0) return finish()
+    const timer = this.#options.timers.after(this.#settings.pool.serverConnectTimeoutMs, () => finish(false))
+    if (owed === 0) return finish(false)
     this.#answers.set(request, found => {
       owed--
-      if (found || owed === 0) finish()
+      if (found || owed === 0) finish(found)
     })
     for (const { worker } of others) {
       send(worker, { kind: 'cancel', processId: message.processId, secret: message.secret, request })
@@ -231,11 +233,16 @@ export class ProxyControl {
     if (this.#stopping) return
     this.#crashes++
     const { clock, timers, log } = this.#options
-    log.error({ event: 'worker.died', worker: slot.index }, `worker ${slot.index} ended (${how}); it is replaced`)
+    log.error(
+      { event: 'worker.died', worker: slot.index },
+      `worker ${slot.index} ended (${how}); it is replaced`,
+    )
     const pauseMs = clock.nowMs() - slot.startedMs < shortLifeMs ? restartPauseMs : 0
     const timer = timers.after(pauseMs, () => {
       this.#restarts.delete(timer)
-      this.#fork(slot.index).catch((cause: unknown) => log.error({ err: cause }, `worker ${slot.index} did not start`))
+      this.#fork(slot.index).catch((cause: unknown) =>
+        log.error({ err: cause }, `worker ${slot.index} did not start`),
+      )
     })
     this.#restarts.add(timer)
   }

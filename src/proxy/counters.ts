@@ -68,7 +68,21 @@ export class NodeCounters {
   readonly latency = new Histogram()
 
   data(): NodeCountersData {
-    return { ...this, latency: this.latency.data() }
+    const { sessions, idle, connecting, waiting, queries, connects, connectFailures, serverLost, moved } =
+      this
+    const latency = this.latency.data()
+    return {
+      sessions,
+      idle,
+      connecting,
+      waiting,
+      queries,
+      connects,
+      connectFailures,
+      serverLost,
+      moved,
+      latency,
+    }
   }
 }
 
@@ -112,8 +126,16 @@ export class WorkerCounters {
   }
 
   data(): WorkerCountersData {
+    const { clients, clientsWaiting, accepted, cancelsForwarded, cancelsUnknown } = this
+    const { bytesFromClients, bytesToClients } = this
     return {
-      ...this,
+      clients,
+      clientsWaiting,
+      accepted,
+      cancelsForwarded,
+      cancelsUnknown,
+      bytesFromClients,
+      bytesToClients,
       disconnects: { ...this.disconnects },
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),

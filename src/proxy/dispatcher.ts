@@ -60,7 +60,8 @@ export class Dispatcher {
     const byName = new Map(topology.nodes.map(node => [node.name, node]))
     for (const [name, pools] of this.#nodes) {
       const node = byName.get(name)
-      if (!node || node.host !== pools.target.host || node.port !== pools.target.port) this.#retire(name, pools)
+      if (!node || node.host !== pools.target.host || node.port !== pools.target.port)
+        this.#retire(name, pools)
       else this.#judge(pools, node)
     }
     for (const pools of this.#retired) this.#letLeave(pools, 'drain')
@@ -78,7 +79,8 @@ export class Dispatcher {
     if (nodes.length === 0) return this.#park(client, reason)
     const untried = client.tried.size === 0 ? nodes : nodes.filter(node => !client.tried.has(node.name))
     const chosen = this.#choose(untried)
-    if (!chosen) return this.#park(client, `${nodes.map(node => node.name).join(' and ')} could not be reached`)
+    if (!chosen)
+      return this.#park(client, `${nodes.map(node => node.name).join(' and ')} could not be reached`)
     this.#unpark(client)
     this.#poolsOf(chosen).acquire(client)
     if (client.isWaiting) this.#limitQueueing(client, chosen.name)
@@ -220,7 +222,10 @@ export class Dispatcher {
     pools.role = node.role
     if (node.state !== 'active') for (const client of pools.takeWaiting()) this.acquire(client)
     const topology = this.#topology!
-    const verdicts = { primary: mayStay(topology, 'primary', node.name), replica: mayStay(topology, 'replica', node.name) }
+    const verdicts = {
+      primary: mayStay(topology, 'primary', node.name),
+      replica: mayStay(topology, 'replica', node.name),
+    }
     if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
     this.#letLeave(pools, verdicts, node.state === 'maintenance')
   }
@@ -274,8 +279,13 @@ export class Dispatcher {
     const limitMs = kind === 'no_route' ? failoverWaitMs : queryWaitTimeoutMs
     this.#parked.add(client)
     counters.clientsWaiting = this.#parked.size
-    client.waitAtMost(limitMs - waitedMs, kind, () => `${reason} (waited ${Math.round(limitMs / 100) / 10} s)`)
-    this.#retryTimer ??= this.#options.timers.after(retryMs, () => this.#retryParked())
+    client.waitAtMost(
+      limitMs - waitedMs,
+      kind,
+      () => `${reason} (waited ${Math.round(limitMs / 100) / 10} s)`,
+    )
+    if (this.#retryTimer) return
+    this.#retryTimer = this.#options.timers.after(retryMs, () => this.#retryParked())
   }
 
   #retryParked(): void {

@@ -25,7 +25,7 @@ export type ToWorker =
   | { kind: 'settings'; settings: WorkerSettings; index: number }
   | { kind: 'topology'; topology: Topology }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
-  | { kind: 'cancelled'; request: number }
+  | { kind: 'cancelled'; request: number; found: boolean }
   | { kind: 'stop' }
 
 /** From a worker to the control process. */

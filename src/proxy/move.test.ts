@@ -46,15 +46,13 @@ test('an answer without a row is no state', () => {
 
 test('settings and prepared statements are written as messages, each ReadyForQuery counted', () => {
   const state = stateOf(
-    clean
-      .with(7, JSON.stringify([['search_path', `a'b, "c\\d"`]]))
-      .with(
-        8,
-        JSON.stringify([
-          ['one', 'select $1', false, ['23']],
-          ['two', 'PREPARE two AS SELECT 2', true, []],
-        ]),
-      ),
+    clean.with(7, JSON.stringify([['search_path', `a'b, "c\\d"`]])).with(
+      8,
+      JSON.stringify([
+        ['one', 'select $1', false, ['23']],
+        ['two', 'PREPARE two AS SELECT 2', true, []],
+      ]),
+    ),
   )
   const { messages, readyForQueries } = writeSessionState(state!)
   const seen: string[] = []

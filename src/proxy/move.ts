@@ -57,7 +57,8 @@ class Move implements ServerUser {
 
   start(): void {
     const { client } = this.#options
-    if (client.hiddenState) return this.#options.done(undefined, 'it may hold settings that cannot be read back')
+    if (client.hiddenState)
+      return this.#options.done(undefined, 'it may hold settings that cannot be read back')
     if (this.#old.challenged) return this.#options.done(undefined, 'only its client knows the password')
     client.hold()
     this.#old.ask(question, 1, answer => this.#onSessionState(answer))
@@ -141,7 +142,9 @@ class Move implements ServerUser {
 
   onLoginFailed(_server: ServerConnection, failure: LoginFailure): void {
     if (this.#gone()) return
-    this.#stay(failure.kind === 'refused' ? 'the other node refused the login' : `the other node: ${failure.message}`)
+    this.#stay(
+      failure.kind === 'refused' ? 'the other node refused the login' : `the other node: ${failure.message}`,
+    )
   }
 
   onServerData(): void {
@@ -161,7 +164,8 @@ class Move implements ServerUser {
 export function readSessionState(answer: Answer, loginUser: string): SessionState | undefined {
   const row = answer.replies[0]?.rows[0]
   if (!row) return undefined
-  const [channels, cursors, temporary, locks, sessionUser, currentUser, setters, settings, prepared] = readDataRow(row)
+  const [channels, cursors, temporary, locks, sessionUser, currentUser, setters, settings, prepared] =
+    readDataRow(row)
   const obstacles: string[] = []
   if (channels !== '0') obstacles.push('it listens on a channel')
   if (cursors !== '0') obstacles.push('it has an open cursor WITH HOLD')

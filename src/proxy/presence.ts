@@ -88,7 +88,8 @@ export class Presence {
       this.#written = this.#lease === lease ? wanted : ''
       this.#inTrouble = false
     } catch (cause) {
-      if (!this.#inTrouble) log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
+      if (!this.#inTrouble)
+        log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
       this.#inTrouble = true
       this.#lease = undefined
       this.#retry?.cancel()

@@ -114,7 +114,9 @@ export class ServerConnection {
   #resetsOwed = 0
   #cancels = 0
   #releaseWanted = false
-  #ask: { replies: Reply[]; rows: Buffer[]; owed: number; failed: boolean; done: (a: Answer) => void } | undefined
+  #ask:
+    | { replies: Reply[]; rows: Buffer[]; owed: number; failed: boolean; done: (a: Answer) => void }
+    | undefined
 
   constructor(options: ServerOptions, user: ServerUser) {
     this.#options = options
@@ -443,7 +445,9 @@ export class ServerConnection {
     const inTransaction = this.status !== TransactionStatus.Idle
     this.#resetsOwed = inTransaction ? 2 : 1
     this.#socket.write(inTransaction ? Buffer.concat([rollback, discardAll]) : discardAll)
-    this.#timer = this.#options.timers.after(this.#options.resetTimeoutMs, () => this.#close('reset timed out'))
+    this.#timer = this.#options.timers.after(this.#options.resetTimeoutMs, () =>
+      this.#close('reset timed out'),
+    )
   }
 
   #resetting(chunk: Buffer): void {
@@ -529,7 +533,8 @@ function classify(body: Buffer): LoginFailure {
   const fields = readErrorFields(body)
   const message = fields.get('M') ?? 'no message'
   const sqlstate = fields.get('C') ?? ''
-  if (sqlstate === '57P03' || sqlstate === '57P01' || sqlstate === '57P02') return { kind: 'not_accepting', message }
+  if (sqlstate === '57P03' || sqlstate === '57P01' || sqlstate === '57P02')
+    return { kind: 'not_accepting', message }
   if (sqlstate === '53300') return { kind: 'full', message }
   return { kind: 'refused', body: Buffer.from(body) }
 }

@@ -15,7 +15,7 @@ test('finds settings of a made-up class, however they are written', () => {
     "select 1; SeT\napp.user='x'",
     "select set_config('app.tenant', $1, false)",
     'select SET_CONFIG($1, $2, false)',
-    "/*c*/set\t\"app\".\"tenant\" = '1'",
+    '/*c*/set\t"app"."tenant" = \'1\'',
   ]) {
     assert.equal(scan(sql), true, sql)
   }

@@ -91,6 +91,7 @@ export class Worker implements ClientHost {
         )
         return
       case 'cancelled':
+        if (!message.found) this.counters.cancelsUnknown++
         this.#asked.get(message.request)?.()
         this.#asked.delete(message.request)
         return
@@ -114,7 +115,9 @@ export class Worker implements ClientHost {
   }
 
   async #listen(host: string, port: number, route: Route): Promise<void> {
-    const listener = createServer({ noDelay: true, pauseOnConnect: false }, socket => this.#accept(socket, route))
+    const listener = createServer({ noDelay: true, pauseOnConnect: false }, socket =>
+      this.#accept(socket, route),
+    )
     this.#listeners.push(listener)
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject)
@@ -203,7 +206,8 @@ export class Worker implements ClientHost {
     this.#stopping = true
     for (const listener of this.#listeners) listener.close()
     const endAtRest = (): void => {
-      for (const client of [...this.#clients]) if (!client.isActive || client.isAtRest) this.#endForShutdown(client)
+      for (const client of [...this.#clients])
+        if (!client.isActive || client.isAtRest) this.#endForShutdown(client)
     }
     endAtRest()
     this.#timers.push(this.timers.every(20, endAtRest))

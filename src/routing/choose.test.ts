@@ -79,19 +79,23 @@ test('without a primary the reason is the alarm', () => {
 
 test('work is spread by weight, and equals take turns', () => {
   fc.assert(
-    fc.property(fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 5 }), fc.nat(), (weights, first) => {
-      const nodes = weights.map((weight, index) => node(`n${index}`, { weight }))
-      const outstanding = new Map<string, number>()
-      const total = weights.reduce((sum, weight) => sum + weight, 0)
-      for (let turn = first; turn < first + total * 10; turn++) {
-        const chosen = leastLoaded(nodes, name => outstanding.get(name) ?? 0, turn)!
-        outstanding.set(chosen.name, (outstanding.get(chosen.name) ?? 0) + 1)
-      }
-      weights.forEach((weight, index) => {
-        const share = outstanding.get(`n${index}`) ?? 0
-        assert.ok(Math.abs(share - weight * 10) <= 2, `${share} of ${total * 10} for weight ${weight}`)
-      })
-    }),
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 5 }),
+      fc.nat(),
+      (weights, first) => {
+        const nodes = weights.map((weight, index) => node(`n${index}`, { weight }))
+        const outstanding = new Map<string, number>()
+        const total = weights.reduce((sum, weight) => sum + weight, 0)
+        for (let turn = first; turn < first + total * 10; turn++) {
+          const chosen = leastLoaded(nodes, name => outstanding.get(name) ?? 0, turn)!
+          outstanding.set(chosen.name, (outstanding.get(chosen.name) ?? 0) + 1)
+        }
+        weights.forEach((weight, index) => {
+          const share = outstanding.get(`n${index}`) ?? 0
+          assert.ok(Math.abs(share - weight * 10) <= 2, `${share} of ${total * 10} for weight ${weight}`)
+        })
+      },
+    ),
   )
 })
 
@@ -110,17 +114,24 @@ test('two workers that know nothing of each other give two replicas the same', (
 })
 
 test('no candidate, no choice', () => {
-  assert.equal(leastLoaded([], () => 0, 3), undefined)
+  assert.equal(
+    leastLoaded([], () => 0, 3),
+    undefined,
+  )
 })
 
 test('who may stay: a session for writes only on the one primary', () => {
-  const stays = (nodes: TopologyNode[], over: Partial<Topology> = {}): string => mayStay(topology(nodes, over), 'primary', 'a')
+  const stays = (nodes: TopologyNode[], over: Partial<Topology> = {}): string =>
+    mayStay(topology(nodes, over), 'primary', 'a')
   assert.equal(stays([primary('a')]), 'stay')
   assert.equal(stays([primary('a', { accepting: false, writable: false })]), 'stay')
   assert.equal(stays([primary('a', { state: 'drain', writable: false })]), 'drain')
   assert.equal(stays([node('a')]), 'cut')
   assert.equal(stays([primary('a', { writable: false }), primary('b')], { primary: 'b' }), 'cut')
-  assert.equal(stays([primary('a', { writable: false })], { primary: undefined, conflict: ['a', 'b'] }), 'cut')
+  assert.equal(
+    stays([primary('a', { writable: false })], { primary: undefined, conflict: ['a', 'b'] }),
+    'cut',
+  )
   assert.equal(stays([primary('b')]), 'drain')
 })
 

@@ -14,7 +14,12 @@ const keys = keysOf(cluster)
 let store: EmbeddedStore
 
 beforeEach(async () => {
-  store = await openEmbeddedStore({ path: undefined, clock: systemClock, timers: systemTimers, log: silentLogger })
+  store = await openEmbeddedStore({
+    path: undefined,
+    clock: systemClock,
+    timers: systemTimers,
+    log: silentLogger,
+  })
 })
 afterEach(() => store.close())
 
@@ -45,7 +50,10 @@ async function report(name: string, over: Partial<NodeStatus>): Promise<void> {
     at: '',
     ...over,
   }
-  await store.transact({ compares: [], writes: [{ kind: 'put', key: keys.nodeStatus(name), value: JSON.stringify(status) }] })
+  await store.transact({
+    compares: [],
+    writes: [{ kind: 'put', key: keys.nodeStatus(name), value: JSON.stringify(status) }],
+  })
 }
 
 async function intentOf(name: string): Promise<NodeIntent | undefined> {
@@ -53,7 +61,8 @@ async function intentOf(name: string): Promise<NodeIntent | undefined> {
   return entry && decodeNodeIntent(entry.value).value
 }
 
-const refused = (pattern: RegExp) => (error: unknown) => error instanceof OperationError && pattern.test(error.message)
+const refused = (pattern: RegExp) => (error: unknown) =>
+  error instanceof OperationError && pattern.test(error.message)
 
 test('a node is added once, at an address of its own, and only to its own cluster', async () => {
   await report('a', { role: 'primary' })
@@ -86,7 +95,10 @@ test('a node is removed when no agent would report it again', async () => {
   await store.transact({ compares: [], writes: [{ kind: 'delete', key: keys.nodeStatus('b') }] })
   await removeNode(at(), 'b')
   assert.equal(await intentOf('b'), undefined)
-  await assert.rejects(removeNode(at(), 'b'), (error: OperationError) => /no node b/.test(error.message) && /No node is known/.test(error.hint ?? ''))
+  await assert.rejects(
+    removeNode(at(), 'b'),
+    (error: OperationError) => /no node b/.test(error.message) && /No node is known/.test(error.hint ?? ''),
+  )
 })
 
 test('fields that this version does not know survive a change', async () => {
@@ -98,9 +110,13 @@ test('fields that this version does not know survive a change', async () => {
 })
 
 test('of many who add the same address at once one succeeds; changes of different nodes all stand', async () => {
-  const adds = await Promise.allSettled(Array.from({ length: 20 }, (_, index) => addNode(at(), `n${index}`, node('same'), undefined)))
+  const adds = await Promise.allSettled(
+    Array.from({ length: 20 }, (_, index) => addNode(at(), `n${index}`, node('same'), undefined)),
+  )
   assert.equal(adds.filter(({ status }) => status === 'fulfilled').length, 1)
-  await Promise.all(Array.from({ length: 20 }, (_, index) => addNode(at(), `m${index}`, node(`m${index}`), undefined)))
+  await Promise.all(
+    Array.from({ length: 20 }, (_, index) => addNode(at(), `m${index}`, node(`m${index}`), undefined)),
+  )
   await Promise.all(
     Array.from({ length: 20 }, (_, index) =>
       index % 2 === 0 ? setNodeWeight(at(), `m${index}`, 7) : setNodeState(at(), `m${index}`, 'drain', false),

@@ -42,11 +42,19 @@ export function addNode(
   systemId: string | undefined,
 ): Promise<number> {
   if (!namePattern.test(name)) {
-    throw new OperationError('refused', `"${name}" cannot be a node's name`, 'Use letters, digits, ".", "_" and "-".')
+    throw new OperationError(
+      'refused',
+      `"${name}" cannot be a node's name`,
+      'Use letters, digits, ".", "_" and "-".',
+    )
   }
   return change(at, ({ nodes, statuses }) => {
     if (nodes.has(name)) {
-      throw new OperationError('refused', `node ${name} exists already`, `Change it with pgherd node weight ${name} ...`)
+      throw new OperationError(
+        'refused',
+        `node ${name} exists already`,
+        `Change it with pgherd node weight ${name} ...`,
+      )
     }
     const taken = addressHolder({ nodes, statuses }, name, node.host, node.port)
     if (taken !== undefined) {
@@ -84,7 +92,12 @@ export function removeNode(at: Operations, name: string): Promise<number> {
 }
 
 /** Drains, resumes or sets apart. A primary is drained only by force: writes would wait. */
-export function setNodeState(at: Operations, name: string, state: NodeState, force: boolean): Promise<number> {
+export function setNodeState(
+  at: Operations,
+  name: string,
+  state: NodeState,
+  force: boolean,
+): Promise<number> {
   return change(at, intent => {
     const status = intent.statuses.get(name)
     if (state !== 'active' && status?.role === 'primary' && status.accepting && !force) {
@@ -118,7 +131,12 @@ function unknownNode({ nodes, statuses }: Intent, name: string): OperationError 
   return new OperationError('refused', `there is no node ${name}`, known)
 }
 
-function addressHolder({ nodes, statuses }: Intent, name: string, host: string, port: number): string | undefined {
+function addressHolder(
+  { nodes, statuses }: Intent,
+  name: string,
+  host: string,
+  port: number,
+): string | undefined {
   for (const [other, node] of [...nodes, ...statuses]) {
     if (other !== name && node.host === host && node.port === port) return other
   }

@@ -9,7 +9,11 @@ import { buildTopology, type TopologyDefaults } from './topology.ts'
 import type { Leader, NodeFacts, NodeIntent, NodeStatus, Settings, Topology } from './types.ts'
 
 const keys = keysOf('test')
-const defaults: TopologyDefaults = { replicaLagBytesMax: 16 * 1048576, readFallback: 'primary', drainTimeoutMs: 1000 }
+const defaults: TopologyDefaults = {
+  replicaLagBytesMax: 16 * 1048576,
+  readFallback: 'primary',
+  drainTimeoutMs: 1000,
+}
 const MB = 1048576
 
 function facts(over: Partial<NodeFacts> = {}): NodeFacts {
@@ -53,7 +57,12 @@ function apply(state: ClusterState, change: Change): void {
   else if (change.kind === 'delete') state.delete(change.key, change.revision)
   else {
     const { seq, reachable } = change
-    state.observe(change.name, { seq, reachable, ...(change.facts && { facts: change.facts }), ...(!reachable && { reason: 'gone' }) })
+    state.observe(change.name, {
+      seq,
+      reachable,
+      ...(change.facts && { facts: change.facts }),
+      ...(!reachable && { reason: 'gone' }),
+    })
   }
 }
 
@@ -89,11 +98,17 @@ function nodeOf(topology: Topology, name: string): Topology['nodes'][number] {
   return node
 }
 
-const writable = (topology: Topology): string[] => topology.nodes.filter(node => node.writable).map(node => node.name)
-const readable = (topology: Topology): string[] => topology.nodes.filter(node => node.readable).map(node => node.name)
+const writable = (topology: Topology): string[] =>
+  topology.nodes.filter(node => node.writable).map(node => node.name)
+const readable = (topology: Topology): string[] =>
+  topology.nodes.filter(node => node.readable).map(node => node.name)
 
 test('one primary takes writes, its replicas take reads', () => {
-  const topology = topologyOf(says('a', { role: 'primary', writeLsn: 10 * MB }), says('b', { replayLsn: 10 * MB }), says('c', { replayLsn: 9 * MB }))
+  const topology = topologyOf(
+    says('a', { role: 'primary', writeLsn: 10 * MB }),
+    says('b', { replayLsn: 10 * MB }),
+    says('c', { replayLsn: 9 * MB }),
+  )
   assert.deepEqual(writable(topology), ['a'])
   assert.deepEqual(readable(topology), ['b', 'c'])
   assert.equal(nodeOf(topology, 'c').lagBytes, MB)
@@ -101,7 +116,10 @@ test('one primary takes writes, its replicas take reads', () => {
 })
 
 test('a replica that is too far behind is no candidate, and the reason says how far', () => {
-  const topology = topologyOf(says('a', { role: 'primary', writeLsn: 100 * MB }), says('b', { replayLsn: 36 * MB }))
+  const topology = topologyOf(
+    says('a', { role: 'primary', writeLsn: 100 * MB }),
+    says('b', { replayLsn: 36 * MB }),
+  )
   assert.deepEqual(readable(topology), [])
   assert.deepEqual(nodeOf(topology, 'b').reasons, ['not a replica candidate: lag 64 MB over 16 MB'])
 })
@@ -135,7 +153,10 @@ test('a drained node, one in maintenance and one of weight 0 take nothing new', 
 })
 
 test('two who claim to be primary: neither is written to, and it is told', () => {
-  const topology = topologyOf(says('a', { role: 'primary', timeline: 1 }), says('b', { role: 'primary', timeline: 2 }))
+  const topology = topologyOf(
+    says('a', { role: 'primary', timeline: 1 }),
+    says('b', { role: 'primary', timeline: 2 }),
+  )
   assert.deepEqual(writable(topology), [])
   assert.deepEqual(topology.conflict, ['a', 'b'])
   assert.equal(topology.primary, undefined)
@@ -153,13 +174,20 @@ test('the leader key decides between two who claim, and rules out one who is not
 })
 
 test('a claim whose server does not accept connections is none', () => {
-  const topology = topologyOf(says('a', { role: 'primary', accepting: false, reason: 'shut down' }), says('b', { role: 'primary', timeline: 2 }))
+  const topology = topologyOf(
+    says('a', { role: 'primary', accepting: false, reason: 'shut down' }),
+    says('b', { role: 'primary', timeline: 2 }),
+  )
   assert.deepEqual(writable(topology), ['b'])
   assert.match(nodeOf(topology, 'a').reasons.join(), /does not accept connections: shut down/)
 })
 
 test('an agent that says primary counts as a claim even where its server cannot be reached from here', () => {
-  const topology = topologyOf(says('a', { role: 'primary' }), seen('a', undefined), says('b', { role: 'primary', timeline: 2 }))
+  const topology = topologyOf(
+    says('a', { role: 'primary' }),
+    seen('a', undefined),
+    says('b', { role: 'primary', timeline: 2 }),
+  )
   assert.deepEqual(writable(topology), [])
 })
 
@@ -174,23 +202,42 @@ test('a silent agent ejects nobody: the last known role stays until the server i
 })
 
 test('after a promotion the silent old primary is out as soon as the new one says so', () => {
-  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), gone('a'), says('b', { role: 'primary', timeline: 2 }))
+  const topology = topologyOf(
+    says('a', { role: 'primary' }),
+    says('b', {}),
+    gone('a'),
+    says('b', { role: 'primary', timeline: 2 }),
+  )
   assert.deepEqual(writable(topology), ['b'])
 })
 
 test('what was seen first hand counts more than the agent’s word', () => {
-  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), seen('b', { role: 'primary', timeline: 2 }), seen('a', { role: 'replica', timeline: 2 }))
+  const topology = topologyOf(
+    says('a', { role: 'primary' }),
+    says('b', {}),
+    seen('b', { role: 'primary', timeline: 2 }),
+    seen('a', { role: 'replica', timeline: 2 }),
+  )
   assert.deepEqual(writable(topology), ['b'])
 })
 
 test('works without any agent', () => {
-  const topology = topologyOf(wants('a', {}), wants('b', { port: 5433 }), seen('a', { role: 'primary' }), seen('b', {}))
+  const topology = topologyOf(
+    wants('a', {}),
+    wants('b', { port: 5433 }),
+    seen('a', { role: 'primary' }),
+    seen('b', {}),
+  )
   assert.deepEqual(writable(topology), ['a'])
   assert.deepEqual(readable(topology), ['b'])
 })
 
 test('a server of another cluster gets nothing', () => {
-  const topology = topologyOf(says('a', { role: 'primary' }), says('b', {}), says('x', { role: 'primary', systemId: '8' }))
+  const topology = topologyOf(
+    says('a', { role: 'primary' }),
+    says('b', {}),
+    says('x', { role: 'primary', systemId: '8' }),
+  )
   assert.deepEqual(writable(topology), ['a'])
   assert.match(nodeOf(topology, 'x').reasons.join(), /belongs to another cluster/)
   assert.match(topology.alarms.join(), /node x belongs to another cluster/)
@@ -199,7 +246,13 @@ test('a server of another cluster gets nothing', () => {
 test('a value that cannot be read is told and harms nothing else', () => {
   const broken: Change = {
     kind: 'put',
-    entry: { key: keys.nodeIntent('b'), value: '{"v":1', createRevision: 900, modRevision: 900, leaseId: undefined },
+    entry: {
+      key: keys.nodeIntent('b'),
+      value: '{"v":1',
+      createRevision: 900,
+      modRevision: 900,
+      leaseId: undefined,
+    },
   }
   const topology = topologyOf(says('a', { role: 'primary' }), broken)
   assert.deepEqual(writable(topology), ['a'])
@@ -222,8 +275,16 @@ const nodeFacts = fc.record(
 const step = fc.oneof(
   fc.record({ what: fc.constant('says' as const), name: names, over: nodeFacts, accepting: fc.boolean() }),
   fc.record({ what: fc.constant('gone' as const), name: names }),
-  fc.record({ what: fc.constant('wants' as const), name: names, state: fc.constantFrom('active' as const, 'drain' as const) }),
-  fc.record({ what: fc.constant('seen' as const), name: names, over: fc.option(nodeFacts, { nil: undefined }) }),
+  fc.record({
+    what: fc.constant('wants' as const),
+    name: names,
+    state: fc.constantFrom('active' as const, 'drain' as const),
+  }),
+  fc.record({
+    what: fc.constant('seen' as const),
+    name: names,
+    over: fc.option(nodeFacts, { nil: undefined }),
+  }),
   fc.record({ what: fc.constant('leads' as const), name: names }),
 )
 
@@ -240,13 +301,19 @@ const history = fc.array(step, { maxLength: 25 }).map(steps =>
         return seen(each.name, each.over)
       case 'leads':
         return put(keys.leader, { v: 1, node: each.name, timeline: 1 })
+      default:
+        return each satisfies never
     }
   }),
 )
 
 test('any order and any interleaving of the same events gives the same snapshot', () => {
   const shuffled = history.chain(changes =>
-    fc.tuple(fc.constant(changes), fc.shuffledSubarray(changes, { minLength: changes.length }), fc.subarray(changes)),
+    fc.tuple(
+      fc.constant(changes),
+      fc.shuffledSubarray(changes, { minLength: changes.length }),
+      fc.subarray(changes),
+    ),
   )
   fc.assert(
     fc.property(shuffled, ([inOrder, inAnyOrder, someAgain]) => {

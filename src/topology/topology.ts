@@ -1,5 +1,13 @@
 import type { ClusterState } from './state.ts'
-import type { NodeFacts, NodeIntent, NodeStatus, Observation, Settings, Topology, TopologyNode } from './types.ts'
+import type {
+  NodeFacts,
+  NodeIntent,
+  NodeStatus,
+  Observation,
+  Settings,
+  Topology,
+  TopologyNode,
+} from './types.ts'
 
 /** What a proxy decides by itself where the fleet's settings say nothing. */
 export interface TopologyDefaults {
@@ -40,7 +48,9 @@ export function buildTopology(cluster: string, state: ClusterState, defaults: To
 
   for (const node of nodes) {
     if (node.systemId !== '' && systemId !== '' && node.systemId !== systemId) {
-      node.reasons.push(`belongs to another cluster: its system identifier is ${node.systemId}, not ${systemId}`)
+      node.reasons.push(
+        `belongs to another cluster: its system identifier is ${node.systemId}, not ${systemId}`,
+      )
       alarms.push(`node ${node.name} belongs to another cluster and is left alone`)
     }
   }
@@ -182,7 +192,9 @@ function choosePrimary(
   if (legitimate.length > 1) {
     conflict.push(...legitimate.map(node => node.name))
     const names = legitimate.map(node => `${node.name} (timeline ${node.timeline})`).join(' and ')
-    alarms.push(`${legitimate.length} nodes claim to be primary: ${names}; writes stop until only one is left`)
+    alarms.push(
+      `${legitimate.length} nodes claim to be primary: ${names}; writes stop until only one is left`,
+    )
   }
   const [only] = legitimate.length === 1 ? legitimate : []
   for (const node of claimants) {

@@ -132,7 +132,9 @@ export class TopologyWatcher {
     const { log } = this.#options
     if (before.primary !== after.primary) {
       const from = before.primary ? `, before it was ${before.primary}` : ''
-      const sentence = after.primary ? `writes go to ${after.primary}${from}` : `no primary to write to${from}`
+      const sentence = after.primary
+        ? `writes go to ${after.primary}${from}`
+        : `no primary to write to${from}`
       log[after.primary ? 'info' : 'warn']({ event: 'topology.primary' }, sentence)
     }
     for (const alarm of after.alarms) {
@@ -140,7 +142,8 @@ export class TopologyWatcher {
     }
     for (const node of after.nodes) {
       const old = before.nodes.find(each => each.name === node.name)
-      if (old && old.readable === node.readable && old.writable === node.writable && old.role === node.role) continue
+      if (old && old.readable === node.readable && old.writable === node.writable && old.role === node.role)
+        continue
       const use = node.writable ? 'takes writes' : node.readable ? 'takes reads' : 'takes no new sessions'
       const why = node.reasons.length > 0 ? `: ${node.reasons.join('; ')}` : ''
       log.info({ event: 'topology.node', node: node.name }, `node ${node.name} (${node.role}) ${use}${why}`)

@@ -69,7 +69,11 @@ test('a DataRow is read with its NULLs', () => {
 })
 
 test('the reader hands on the same messages however they are cut, and what follows the last one wanted', () => {
-  const stream = Buffer.concat([frame(0x53, Buffer.from('a\0b\0')), frame(0x4b, Buffer.alloc(8)), readyForQueryIdle])
+  const stream = Buffer.concat([
+    frame(0x53, Buffer.from('a\0b\0')),
+    frame(0x4b, Buffer.alloc(8)),
+    readyForQueryIdle,
+  ])
   const after = Buffer.from([1, 2, 3])
   for (let place = 0; place <= stream.length; place++) {
     const reader = new MessageReader(100)

@@ -10,7 +10,10 @@ interface Message {
 }
 
 const messages = fc.array(
-  fc.record({ code: fc.integer({ min: 0x21, max: 0x7e }), bytes: fc.integer({ min: 0, max: 40 }) }, { noNullPrototype: true }),
+  fc.record(
+    { code: fc.integer({ min: 0x21, max: 0x7e }), bytes: fc.integer({ min: 0, max: 40 }) },
+    { noNullPrototype: true },
+  ),
   { maxLength: 20 },
 )
 
@@ -24,13 +27,16 @@ function scanPieces(pieces: Buffer[]): { seen: Message[]; scanner: Scanner } {
   const seen: Message[] = []
   for (const piece of pieces) {
     let at = 0
-    while ((at = scanner.next(piece, at, piece.length)) >= 0) seen.push({ code: scanner.code, bytes: scanner.bodyBytes })
+    while ((at = scanner.next(piece, at, piece.length)) >= 0)
+      seen.push({ code: scanner.code, bytes: scanner.bodyBytes })
   }
   return { seen, scanner }
 }
 
 function cut(stream: Buffer, at: number[]): Buffer[] {
-  const places = [...new Set([0, ...at.map(place => place % (stream.length + 1)), stream.length])].sort((a, b) => a - b)
+  const places = [...new Set([0, ...at.map(place => place % (stream.length + 1)), stream.length])].sort(
+    (a, b) => a - b,
+  )
   return places.slice(1).map((end, index) => stream.subarray(places[index], end))
 }
 

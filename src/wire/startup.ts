@@ -26,7 +26,8 @@ export function readStartup(buffer: Buffer): StartupRead {
   const code = buffer.readUInt32BE(4)
   // A stranger's bytes (HTTP, TLS) are told before their "length" is waited for.
   const major = code >>> 16
-  const known = code === Startup.SSLRequest || code === Startup.GSSENCRequest || code === Startup.CancelRequest
+  const known =
+    code === Startup.SSLRequest || code === Startup.GSSENCRequest || code === Startup.CancelRequest
   if (!known && major !== 3) {
     return {
       done: 'invalid',

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Client } from 'pg'
-import { keysOf } from '../../src/topology/keys.ts'
 import type { ProxyAnswer } from '../../src/cli/status-view.ts'
-import type { Topology } from '../../src/topology/types.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import type { Store } from '../../src/store/store.ts'
+import { keysOf } from '../../src/topology/keys.ts'
+import type { Topology } from '../../src/topology/types.ts'
 import { type Cli, cliJson, runCli, startCli } from '../support/cli.ts'
 import { EtcdCluster } from '../support/etcd.ts'
 import { need } from '../support/need.ts'
@@ -176,7 +176,10 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
         access(first!),
       )
       assert.deepEqual([code, out], [1, ''])
-      assert.match(err, /^error: b has the weight 3 \(revision \d+\), .* it was not applied by p2\nhint: the change stands/)
+      assert.match(
+        err,
+        /^error: b has the weight 3 \(revision \d+\), .* it was not applied by p2\nhint: the change stands/,
+      )
       const { topology } = await status(first!)
       assert.equal(topology.nodes.find(({ name }) => name === 'b')?.weight, 3)
     } finally {

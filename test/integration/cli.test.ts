@@ -4,8 +4,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import type { NodeIntent, Topology } from '../../src/topology/types.ts'
 import { isAlive } from '../../src/runtime/process.ts'
+import type { NodeIntent, Topology } from '../../src/topology/types.ts'
 import { Cli, cliJson, runCli, startCli } from '../support/cli.ts'
 import { freePorts } from '../support/ports.ts'
 import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
@@ -55,7 +55,9 @@ describe('pgherd up straight from flags', () => {
 
   before(async () => {
     ports = await takePorts()
-    up = await startCli(['up', ...nodeFlags(), ...ports.flags, '--workers', '2', '--id', 'p1'], { cwd: folder })
+    up = await startCli(['up', ...nodeFlags(), ...ports.flags, '--workers', '2', '--id', 'p1'], {
+      cwd: folder,
+    })
   })
   after(() => up.stop())
 

@@ -5,7 +5,15 @@ import type { Host } from '../../src/cli/host.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig } from '../support/host.ts'
-import { connect, freezeServer, killServer, query, startTestCluster, type TestCluster, thawServer } from '../support/postgres.ts'
+import {
+  connect,
+  freezeServer,
+  killServer,
+  query,
+  startTestCluster,
+  type TestCluster,
+  thawServer,
+} from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
@@ -37,7 +45,10 @@ beforeEach(async () => {
   readPort = config.proxy.read_port
   await until('the roles are known', () => {
     const { nodes } = host.watcher.current()
-    return nodes.some(node => node.writable) && nodes.every(node => !node.accepting || node.writable || node.readable)
+    return (
+      nodes.some(node => node.writable) &&
+      nodes.every(node => !node.accepting || node.writable || node.readable)
+    )
   })
 })
 
@@ -97,9 +108,13 @@ test('a replica killed with -9 takes only its own sessions along, and is back by
   assert.equal(await whereIs(c), cluster.replicas[1]!.port)
   assert.equal(await whereIs(writer), cluster.primary.port)
   // Nobody is refused meanwhile, not even before the probe has noticed.
-  for (let round = 0; round < 6; round++) assert.equal(await whereIs(await session(readPort)), cluster.replicas[1]!.port)
+  for (let round = 0; round < 6; round++)
+    assert.equal(await whereIs(await session(readPort)), cluster.replicas[1]!.port)
   await cluster.replicas[0]!.start()
-  await until('the replica serves again', async () => (await whereIs(await session(readPort))) === cluster.replicas[0]!.port)
+  await until(
+    'the replica serves again',
+    async () => (await whereIs(await session(readPort))) === cluster.replicas[0]!.port,
+  )
 })
 
 test('a replica that hangs is left out after the timeout, and its clients are told nothing wrong', async () => {
@@ -107,11 +122,17 @@ test('a replica that hangs is left out after the timeout, and its clients are to
   try {
     const answers = await Promise.all(Array.from({ length: 6 }, async () => whereIs(await session(readPort))))
     assert.deepEqual([...new Set(answers)], [cluster.replicas[1]!.port])
-    await until('the topology knows', () => host.watcher.current().nodes.find(node => node.name === 'b')?.readable === false)
+    await until(
+      'the topology knows',
+      () => host.watcher.current().nodes.find(node => node.name === 'b')?.readable === false,
+    )
   } finally {
     await thawServer(cluster.replicas[0]!)
   }
-  await until('it is back', () => host.watcher.current().nodes.find(node => node.name === 'b')?.readable === true)
+  await until(
+    'it is back',
+    () => host.watcher.current().nodes.find(node => node.name === 'b')?.readable === true,
+  )
 })
 
 test('sessions that hold nothing leave a drained replica at once, without their clients noticing', async () => {
@@ -128,20 +149,33 @@ test('sessions that hold nothing leave a drained replica at once, without their 
   const startedMs = performance.now()
   await setNodeState(operations(), 'b', 'drain', false)
   await until('b is empty', async () => {
-    const rows = await cluster.replicas[0]!.query("select 1 from pg_stat_activity where application_name = '' and backend_type = 'client backend' and pid <> pg_backend_pid()")
+    const rows = await cluster.replicas[0]!.query(
+      "select 1 from pg_stat_activity where application_name = '' and backend_type = 'client backend' and pid <> pg_backend_pid()",
+    )
     return rows.length === 0
   })
   assert.ok(performance.now() - startedMs < 1000, 'long before the drain timeout')
   const c = cluster.replicas[1]!.port
   assert.deepEqual(await Promise.all(onB.map(whereIs)), [c, c, c, c])
-  const settings = await onB[0]!.query("select current_setting('search_path') as path, current_setting('statement_timeout') as timeout")
+  const settings = await onB[0]!.query(
+    "select current_setting('search_path') as path, current_setting('statement_timeout') as timeout",
+  )
   assert.deepEqual(settings.rows, [{ path: 'pg_catalog', timeout: '77s' }])
-  assert.deepEqual((await onB[1]!.query({ name: 'by-name', text: 'select $1::int + 1 as next', values: [41] })).rows, [{ next: 42 }])
+  assert.deepEqual(
+    (await onB[1]!.query({ name: 'by-name', text: 'select $1::int + 1 as next', values: [41] })).rows,
+    [{ next: 42 }],
+  )
   assert.deepEqual((await onB[2]!.query('execute by_sql(21)')).rows, [{ twice: 42 }])
-  await until('the sessions are counted on c', async () => (await sessionsOn('b')) === 0 && (await sessionsOn('c')) >= 4)
+  await until(
+    'the sessions are counted on c',
+    async () => (await sessionsOn('b')) === 0 && (await sessionsOn('c')) >= 4,
+  )
 
   await setNodeState(operations(), 'b', 'active', false)
-  await until('b takes sessions again', async () => (await whereIs(await session(readPort))) === cluster.replicas[0]!.port)
+  await until(
+    'b takes sessions again',
+    async () => (await whereIs(await session(readPort))) === cluster.replicas[0]!.port,
+  )
 })
 
 test('a drained node lets a transaction end, and a session that cannot be moved stay for the drain timeout', async () => {
@@ -156,7 +190,10 @@ test('a drained node lets a transaction end, and a session that cannot be moved 
   await hidden.query("set app.tenant = '7'")
   await locked.query('select pg_advisory_lock(7)')
   await setNodeState(operations(), 'b', 'drain', false)
-  await until('the drain is applied', () => host.proxy!.appliedRevision >= host.watcher.current().intentRevision)
+  await until(
+    'the drain is applied',
+    () => host.proxy!.appliedRevision >= host.watcher.current().intentRevision,
+  )
   const bPort = cluster.replicas[0]!.port
   assert.deepEqual(await Promise.all(busy.map(whereIs)), [bPort, bPort, bPort])
   const { rows } = await hidden.query("select current_setting('app.tenant') as tenant")
@@ -190,9 +227,13 @@ test('a worker killed with -9 takes only its own clients along, and is replaced'
     return results.filter(result => result.status === 'fulfilled').length
   }
   await until('half of them are gone', async () => (await alive()) === 2)
-  await until('it is replaced', () => host.proxy!.workers.filter(({ pid }) => pid !== victim!.pid).length === 2)
+  await until(
+    'it is replaced',
+    () => host.proxy!.workers.filter(({ pid }) => pid !== victim!.pid).length === 2,
+  )
   assert.equal(host.proxy!.crashes, 1)
-  for (let round = 0; round < 4; round++) assert.equal(await whereIs(await session(port)), cluster.primary.port)
+  for (let round = 0; round < 4; round++)
+    assert.equal(await whereIs(await session(port)), cluster.primary.port)
   assert.equal(await alive(), 2)
 })
 
@@ -212,7 +253,10 @@ test('with no connection left a client waits for one, and is told when its time 
     return true
   })
   const waiting = query(config.proxy.port, 'select 7 as seven')
-  await until('the client is counted as waiting', async () => (await proxyCounters(config.admin.port)).nodes['a']?.waiting === 1)
+  await until(
+    'the client is counted as waiting',
+    async () => (await proxyCounters(config.admin.port)).nodes['a']?.waiting === 1,
+  )
   await first.end()
   assert.deepEqual(await waiting, [{ seven: 7 }])
 })

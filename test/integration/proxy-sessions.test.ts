@@ -60,12 +60,14 @@ test('what a session sets at its start reaches the server, and other sessions se
     application_name: 'special',
     options: '-c statement_timeout=12345 -c search_path=pg_catalog',
   })
-  const [row] = (await special.query("select current_setting('statement_timeout'), current_setting('application_name')")).filter(
-    ({ code }) => code === 'D',
-  )
+  const sql = "select current_setting('statement_timeout'), current_setting('application_name')"
+  const row = (await special.query(sql)).find(({ code }) => code === 'D')
   assert.match(row?.body.toString() ?? '', /12345ms.*special/)
   special.close()
-  const [plain] = await query<{ timeout: string }>(port, "select current_setting('statement_timeout') as timeout")
+  const [plain] = await query<{ timeout: string }>(
+    port,
+    "select current_setting('statement_timeout') as timeout",
+  )
   assert.equal(plain?.timeout, '0')
 })
 
@@ -114,19 +116,27 @@ test('a cancel reaches its own query, through any worker', async () => {
   for (let round = 0; round < 4; round++) {
     const client = await WireClient.open(port)
     const bystander = await WireClient.open(port)
-    const [pid] = (await client.query('select pg_backend_pid()')).filter(({ code }) => code === 'D')
-    assert.ok(pid?.body.toString().includes(String(client.processId)), 'the client knows its server’s process id')
+    const pid = (await client.query('select pg_backend_pid()')).find(({ code }) => code === 'D')
+    assert.ok(
+      pid?.body.toString().includes(String(client.processId)),
+      'the client knows its server’s process id',
+    )
     const running = client.query('select pg_sleep(20)')
     const other = bystander.query('select pg_sleep(0.4)')
     await until('the query runs', async () => {
-      const rows = await cluster.primary.query("select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'")
+      const rows = await cluster.primary.query(
+        "select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'",
+      )
       return rows.length === 1
     })
     const canceller = new WireClient(port)
     canceller.send(writeCancelRequest(client.processId, client.secret))
     await until('the cancel connection is closed', () => canceller.closed)
     await assert.rejects(running, /canceling statement due to user request/)
-    assert.ok((await other).some(({ code }) => code === 'C'), 'the bystander goes on')
+    assert.ok(
+      (await other).some(({ code }) => code === 'C'),
+      'the bystander goes on',
+    )
     client.close()
     bystander.close()
   }
@@ -150,7 +160,9 @@ test('a cancel with a wrong secret, or one that has outlived its session, cancel
 test('COPY in both directions, also by extended messages, keeps the connection usable', async () => {
   const client = await WireClient.open(port)
   await client.query('create table if not exists copied (n int)')
-  client.send(Buffer.concat([q('copy copied from stdin'), d('1\n2\n'), d('3\n'), Buffer.from([0x63, 0, 0, 0, 4])]))
+  client.send(
+    Buffer.concat([q('copy copied from stdin'), d('1\n2\n'), d('3\n'), Buffer.from([0x63, 0, 0, 0, 4])]),
+  )
   await client.ready(client.received.length)
   const out = await client.query('copy copied to stdout')
   assert.equal(out.filter(({ code }) => code === 'd').length, 3)
@@ -165,7 +177,7 @@ test('COPY in both directions, also by extended messages, keeps the connection u
   await until('copy-in mode', () => client.received.slice(from).some(({ code }) => code === 'G'))
   client.send(Buffer.concat([d('4\n'), Buffer.from([0x63, 0, 0, 0, 4]), sync]))
   await client.ready(from)
-  const [row] = (await client.query('select count(*) from copied')).filter(({ code }) => code === 'D')
+  const row = (await client.query('select count(*) from copied')).find(({ code }) => code === 'D')
   assert.match(row?.body.toString() ?? '', /4$/)
   const before = (await proxyCounters(host.config.admin.port)).nodes['a']!.connects
   client.send(Buffer.from([0x58, 0, 0, 0, 4]))
@@ -178,7 +190,8 @@ test('a client that does not read stalls only itself, and takes no memory here',
   lazy.socket.pause()
   lazy.send(q("select repeat('x', 1000000) from generate_series(1, 300)"))
   const started = process.memoryUsage().rss
-  for (let round = 0; round < 20; round++) assert.deepEqual(await query(port, 'select 1 as one'), [{ one: 1 }])
+  for (let round = 0; round < 20; round++)
+    assert.deepEqual(await query(port, 'select 1 as one'), [{ one: 1 }])
   const [worker] = host.proxy!.workers
   const status = await readFile(`/proc/${worker!.pid}/status`, 'utf8').catch(() => '')
   const rssKb = Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0)
@@ -203,11 +216,17 @@ test('a password is asked for by the server, answered by the client, and the con
       ['older', 'old one'],
     ] as const) {
       await until('the password is asked for', async () => {
-        await assert.rejects(query(port, 'select 1', { user, password: 'wrong' }), /password authentication failed/)
+        await assert.rejects(
+          query(port, 'select 1', { user, password: 'wrong' }),
+          /password authentication failed/,
+        )
         return true
       })
       assert.deepEqual(await query(port, 'select current_user as who', { user, password }), [{ who: user }])
-      await assert.rejects(query(port, 'select 1', { user, password: 'wrong' }), /password authentication failed/)
+      await assert.rejects(
+        query(port, 'select 1', { user, password: 'wrong' }),
+        /password authentication failed/,
+      )
     }
   } finally {
     await writeFile(hba, before)
@@ -217,7 +236,12 @@ test('a password is asked for by the server, answered by the client, and the con
 
 test('psql and pgbench work through both ports', need('psql', 'pgbench'), async () => {
   const connection = (at: number): string[] => ['-h', '127.0.0.1', '-p', String(at), '-U', 'postgres']
-  const psql = await run(programPath('psql')!, [...connection(readPort), '-Atc', 'select pg_is_in_recovery()', 'postgres'])
+  const psql = await run(programPath('psql')!, [
+    ...connection(readPort),
+    '-Atc',
+    'select pg_is_in_recovery()',
+    'postgres',
+  ])
   assert.equal(psql.stdout.trim(), 't')
   const pgbench = (...args: string[]): Promise<{ stdout: string; stderr: string }> =>
     run(programPath('pgbench')!, [...args, 'postgres'])
@@ -232,7 +256,9 @@ test('psql and pgbench work through both ports', need('psql', 'pgbench'), async 
   }
   await until('the reads are spread evenly', async () => {
     const now = await proxyCounters(host.config.admin.port)
-    const [b, c] = ['b', 'c'].map(name => (now.nodes[name]?.queries ?? 0) - (before.nodes[name]?.queries ?? 0))
+    const [b, c] = ['b', 'c'].map(
+      name => (now.nodes[name]?.queries ?? 0) - (before.nodes[name]?.queries ?? 0),
+    )
     return b! + c! >= 2400 && Math.abs(b! - c!) < 100
   })
 })

@@ -1,6 +1,6 @@
+import { Host } from '../../src/cli/host.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/schema.ts'
-import { Host } from '../../src/cli/host.ts'
 import { createLogger } from '../../src/runtime/log.ts'
 import { freePorts } from './ports.ts'
 
@@ -37,7 +37,10 @@ export async function testConfig(
 }
 
 /** Starts the proxy of a configuration in this process; its data workers are processes of their own. */
-export function startTestHost(config: Config, parts = { agent: false, proxy: true, admin: true }): Promise<Host> {
+export function startTestHost(
+  config: Config,
+  parts = { agent: false, proxy: true, admin: true },
+): Promise<Host> {
   const write = (line: string): void => void process.stderr.write(line)
   const log = createLogger({ level: config.log.level, format: 'text', write })
   return Host.start({ config, parts, log, writeLog: write, logFormat: 'text' })

@@ -21,4 +21,6 @@ addStatusCommand(program, io)
 addNodeCommands(program, io)
 addConfigCommands(program, io)
 addStoreCommands(program, io)
-process.exitCode = await runProgram(program, process.argv.slice(2), io)
+const code = await runProgram(program, process.argv.slice(2), io)
+// Once the output is out: a connection that some library still holds must not keep a process that has stopped.
+process.stdout.write('', () => process.exit(code))

@@ -2,7 +2,7 @@ import type { Logger } from '../runtime/log.ts'
 import type { Timers } from '../runtime/timers.ts'
 import type { EmbeddedStore } from '../store/embedded.ts'
 import { createStoreHandler } from '../store/serve.ts'
-import type { Topology } from '../topology/types.ts'
+import type { ProxyStatus, Topology } from '../topology/types.ts'
 import { type AdminServer, json, type Route, startAdminServer, text } from './http.ts'
 import { createMetrics, type MetricSources } from './metrics.ts'
 
@@ -11,6 +11,7 @@ export interface AdminOptions {
   port: number
   token: string | undefined
   sources: MetricSources
+  proxies: () => ProxyStatus[]
   /** Undefined when the process is ready for clients, else why it is not. */
   notReady: () => string | undefined
   /** Given where the process owns the embedded store: other processes reach it through here. */
@@ -35,7 +36,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
       },
     ],
     ['/metrics', async () => ({ status: 200, type: registry.contentType, body: await registry.metrics() })],
-    ['/api/topology', () => json(200, topologyOf(sources))],
+    ['/api/topology', () => json(200, topologyOf(sources, options.proxies()))],
     ['/api/proxy', () => json(200, sources.proxy?.() ?? null)],
   ])
   const server = await startAdminServer({
@@ -69,9 +70,11 @@ const index = `pgherd
 export interface TopologyAnswer {
   store: { up: boolean; reason: string | undefined }
   topology: Topology
+  /** What the proxies of the cluster report, this one included. */
+  proxies: ProxyStatus[]
 }
 
-function topologyOf({ topology, store }: MetricSources): TopologyAnswer {
+function topologyOf({ topology, store }: MetricSources, proxies: ProxyStatus[]): TopologyAnswer {
   const { up, reason } = store()
-  return { store: { up, reason }, topology: topology() }
+  return { store: { up, reason }, topology: topology(), proxies }
 }

@@ -8,7 +8,7 @@ import type { WorkerSettings } from '../proxy/ipc.ts'
 import { Presence } from '../proxy/presence.ts'
 import { Prober } from '../proxy/prober.ts'
 import { type Clock, systemClock } from '../runtime/clock.ts'
-import type { Logger } from '../runtime/log.ts'
+import { type Logger, setLogLevel } from '../runtime/log.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
@@ -180,6 +180,7 @@ export class Host {
             appliedRevision: proxy.appliedRevision,
           })),
       },
+      proxies: () => this.watcher.proxies(),
       notReady: () => this.#notReady(),
       store: owned.embedded,
       timers: systemTimers,
@@ -202,7 +203,7 @@ export class Host {
   /** Takes over what may change while running. The caller has sorted out what needs a restart. */
   async reload(config: Config): Promise<void> {
     this.#config = config
-    this.#options.log.level = config.log.level
+    setLogLevel(this.#options.log, config.log.level)
     this.watcher.setDefaults(topologyDefaults(config))
     this.proxy?.setSettings(this.#workerSettings(config))
     if (this.proxy) await seedNodes(this.store, config, this.#options.log)

@@ -1,8 +1,7 @@
 import type { Config, NodeConfig } from '../config/schema.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Store } from '../store/store.ts'
-import { decodeNodeIntent, encode } from '../topology/codec.ts'
-import { keysOf } from '../topology/keys.ts'
+import { declareNode } from '../topology/operations.ts'
 import type { NodeIntent } from '../topology/types.ts'
 
 /**
@@ -13,7 +12,7 @@ export async function seedNodes(store: Store, config: Config, log: Logger): Prom
   for (const node of config.nodes) {
     const { name, host, port } = node
     try {
-      const known = await declareNode(store, config.cluster, node)
+      const known = await declareConfigured(store, config.cluster, node)
       if (known && (known.host !== host || known.port !== port)) {
         log.warn(
           { event: 'nodes.differ', node: name },
@@ -29,19 +28,11 @@ export async function seedNodes(store: Store, config: Config, log: Logger): Prom
   }
 }
 
-/** Declares a node unless it is there already; then gives back what the store has. */
-export async function declareNode(
+/** Declares one of them; gives back what the store has when it was there already. */
+export function declareConfigured(
   store: Store,
   cluster: string,
-  { name, host, port, weight, zone, priority, tags }: NodeConfig,
+  { name, ...node }: NodeConfig,
 ): Promise<NodeIntent | undefined> {
-  const key = keysOf(cluster).nodeIntent(name)
-  const node = { v: 1, host, port, weight, zone, priority, state: 'active', tags } as const
-  const { applied } = await store.transact({
-    compares: [{ key, target: 'modified', revision: 0 }],
-    writes: [{ kind: 'put', key, value: encode(node) }],
-  })
-  if (applied) return undefined
-  const { entry } = await store.get(key)
-  return entry && decodeNodeIntent(entry.value).value
+  return declareNode({ store, cluster }, name, { ...node, state: 'active' })
 }

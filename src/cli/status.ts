@@ -1,8 +1,6 @@
 import type { Command } from 'commander'
 import type { TopologyAnswer } from '../admin/admin.ts'
 import { pause, systemTimers } from '../runtime/timers.ts'
-import type { Store } from '../store/store.ts'
-import type { ProxyStatus } from '../topology/types.ts'
 import { askAdmin, NoAnswer } from './admin-client.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { readCluster, topologyFromStore } from './cluster-view.ts'
@@ -47,7 +45,7 @@ async function readStatus(access: ClusterAccess): Promise<Status> {
   const { config, admin } = access
   if (admin) {
     try {
-      return await statusFromAdmin(access, admin)
+      return await statusFromAdmin(admin)
     } catch (error) {
       if (!(error instanceof NoAnswer) || config.store.kind !== 'etcd') throw error
     }
@@ -64,27 +62,12 @@ async function readStatus(access: ClusterAccess): Promise<Status> {
   })
 }
 
-async function statusFromAdmin(
-  access: ClusterAccess,
-  admin: NonNullable<ClusterAccess['admin']>,
-): Promise<Status> {
-  const [{ store, topology }, proxy] = await Promise.all([
+async function statusFromAdmin(admin: NonNullable<ClusterAccess['admin']>): Promise<Status> {
+  const [{ store, topology, proxies }, proxy] = await Promise.all([
     askAdmin<TopologyAnswer>(admin, '/api/topology'),
     askAdmin<ProxyAnswer | null>(admin, '/api/proxy'),
   ])
-  const { config } = access
-  const isSameCluster = topology.cluster === config.cluster
-  const proxies = store.up && isSameCluster ? await proxiesFromStore(access) : undefined
   return { source: 'admin', store, topology, proxy: proxy ?? undefined, proxies }
-}
-
-/** Undefined when the store does not tell: the rest of the status is worth showing without it. */
-async function proxiesFromStore(access: ClusterAccess): Promise<ProxyStatus[] | undefined> {
-  const read = async (store: Store): Promise<ProxyStatus[]> => {
-    const state = await readCluster(store, access.config.cluster)
-    return [...state.proxyStatuses.values()].map(({ value }) => value)
-  }
-  return withStore(access, read).catch(() => undefined)
 }
 
 const clearScreen = '\x1b[H\x1b[2J\x1b[3J'

@@ -2,7 +2,7 @@ import type { Logger } from '../runtime/log.ts'
 import { jittered, type Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Lease, Store } from '../store/store.ts'
-import { encode } from '../topology/codec.ts'
+import { decodeProxyStatus, encode } from '../topology/codec.ts'
 import { keysOf } from '../topology/keys.ts'
 import type { ProxyStatus } from '../topology/types.ts'
 
@@ -80,6 +80,7 @@ export class Presence {
     const wanted = JSON.stringify({ ...row, at: '' })
     if (wanted === this.#written && this.#lease) return
     try {
+      if (!this.#lease && this.#written === '') await this.#lookForTwin(row)
       const lease = this.#lease ?? (await this.#grant(leaseTtlMs))
       await store.transact({
         compares: [],
@@ -95,6 +96,17 @@ export class Presence {
       this.#retry?.cancel()
       this.#retry = timers.after(jittered(random, retryMs), () => this.publish())
     }
+  }
+
+  /** Another proxy of the same id would take turns with this one in one row: both must be told apart. */
+  async #lookForTwin(row: ProxyStatus): Promise<void> {
+    const { entry } = await this.#options.store.get(this.#key)
+    const other = entry && decodeProxyStatus(entry.value).value
+    if (!other || other.address === row.address) return
+    this.#options.log.error(
+      { event: 'proxy.twin', other: other.address },
+      `another proxy, at ${other.address}, is named ${row.id} too: give each its own name (proxy.id, --id)`,
+    )
   }
 
   async #grant(ttlMs: number): Promise<Lease> {

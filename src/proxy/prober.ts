@@ -43,12 +43,16 @@ export class Prober {
   readonly #options: ProberOptions
   readonly #watched = new Map<string, Watched>()
   readonly #timer: Timer
+  readonly #unsubscribe: () => void
   #seq = 0
 
   constructor(options: ProberOptions) {
     this.#options = options
     this.#timer = options.timers.every(options.intervalMs, () => this.#round())
-    this.#round()
+    // A node that has just become known is asked at once.
+    this.#unsubscribe = options.watcher.onChange(({ nodes }) => {
+      if (nodes.some(node => !this.#watched.has(node.name) && node.source === 'none')) this.#round()
+    })
   }
 
   /** A worker could not use the node: it is looked at now. */
@@ -62,6 +66,7 @@ export class Prober {
 
   async close(): Promise<void> {
     this.#timer.cancel()
+    this.#unsubscribe()
     const all = [...this.#watched.values()]
     this.#watched.clear()
     await Promise.all(all.map(({ probe }) => probe.close()))

@@ -22,10 +22,12 @@ const redactPaths = secretFields.flatMap(field => [field, `*.${field}`, `*.*.${f
  */
 export function createLogger(options: LogOptions): Logger {
   const write = options.write ?? ((line: string) => void process.stderr.write(line))
+  const children = new Set<Logger>()
   const stream = options.format === 'json' ? { write } : { write: (line: string) => write(toText(line)) }
-  return pino(
+  const log = pino(
     {
       level: options.level,
+      onChild: child => children.add(child),
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
@@ -33,6 +35,17 @@ export function createLogger(options: LogOptions): Logger {
     },
     stream,
   )
+  families.set(log, children)
+  return log
+}
+
+/** The children of each log, which have levels of their own. They are few and live as long as their process. */
+const families = new WeakMap<Logger, Set<Logger>>()
+
+/** Changes the level of a log and of everything that was made from it. */
+export function setLogLevel(log: Logger, level: LogLevel): void {
+  log.level = level
+  for (const child of families.get(log) ?? []) child.level = level
 }
 
 /** A log that says nothing, for tests and one-shot commands. */

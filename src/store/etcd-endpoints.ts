@@ -8,7 +8,7 @@ import { methods } from './etcd-messages.ts'
 import { StoreError } from './store.ts'
 
 export interface EtcdTls {
-  /** PEM files. They are read again for every new connection, so that renewed ones are picked up. */
+  /** PEM files. They are read again whenever a member is turned to, so that renewed ones are picked up. */
   caFile?: string | undefined
   certFile?: string | undefined
   keyFile?: string | undefined
@@ -55,6 +55,8 @@ export class EtcdEndpoints {
   private index = 0
   private inUse: Endpoint
   private client: Promise<Client> | undefined
+  /** One a member for as long as the store is open: a channel that is closed while it fails comes to life again. */
+  private readonly clients = new Map<string, { client: Client; credentialsText: string }>()
   private failuresInRow = 0
   private heardMs: number
   private closed = false
@@ -102,7 +104,7 @@ export class EtcdEndpoints {
     if (this.failuresInRow >= this.count) this.options.tracker.becomeDown(cause.message)
     this.index = (this.index + 1) % this.count
     this.inUse = { ...(this.endpoints[this.index] as Endpoint) }
-    this.drop()
+    this.client = undefined
     const { log, onMove } = this.options
     log.debug(
       { event: 'store.move', err: cause, from: endpoint.target, to: this.current.target },
@@ -113,31 +115,37 @@ export class EtcdEndpoints {
 
   close(): void {
     this.closed = true
-    this.drop()
-  }
-
-  /** Calls under way on the old connection run to their own ends. */
-  private drop(): void {
-    this.client?.then(
-      client => client.close(),
-      () => undefined,
-    )
     this.client = undefined
+    for (const { client } of this.clients.values()) client.close()
+    this.clients.clear()
   }
 
-  private async open(endpoint: Endpoint): Promise<Client> {
+  /** The member's channel; a new one when its TLS files have changed. */
+  private async open({ target, secure }: Endpoint): Promise<Client> {
     const { tls } = this.options
+    const files = secure ? await readTlsFiles(tls ?? {}) : undefined
+    if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
+    const credentialsText = files ? files.map(String).join('\n') : ''
+    const known = this.clients.get(target)
+    if (known?.credentialsText === credentialsText) return known.client
+    known?.client.close()
     const name = tls?.serverName
     const naming = name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {}
-    const channelCredentials = endpoint.secure
-      ? await readCredentials(tls ?? {})
-      : credentials.createInsecure()
-    return new Client(endpoint.target, channelCredentials, { ...channelOptions, ...naming })
+    const channelCredentials = files ? makeCredentials(files) : credentials.createInsecure()
+    const client = new Client(target, channelCredentials, { ...channelOptions, ...naming })
+    this.clients.set(target, { client, credentialsText })
+    return client
   }
 }
 
 /** @throws StoreError `unavailable` naming the file that cannot be read, or what is wrong with it. */
 export async function readCredentials(tls: EtcdTls): Promise<ChannelCredentials> {
+  return makeCredentials(await readTlsFiles(tls))
+}
+
+type TlsFiles = [ca: Buffer | null, key: Buffer | null, cert: Buffer | null]
+
+function readTlsFiles(tls: EtcdTls): Promise<TlsFiles> {
   const read = async (path: string | undefined): Promise<Buffer | null> => {
     if (path === undefined) return null
     try {
@@ -153,9 +161,12 @@ export async function readCredentials(tls: EtcdTls): Promise<ChannelCredentials>
       )
     }
   }
-  const [ca, key, cert] = await Promise.all([read(tls.caFile), read(tls.keyFile), read(tls.certFile)])
+  return Promise.all([read(tls.caFile), read(tls.keyFile), read(tls.certFile)])
+}
+
+function makeCredentials(files: TlsFiles): ChannelCredentials {
   try {
-    return credentials.createSsl(ca, key, cert)
+    return credentials.createSsl(...files)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new StoreError(

@@ -72,6 +72,23 @@ export function addNode(
   })
 }
 
+/** Declares a node unless there is one of that name; then gives back what the store has. */
+export async function declareNode(
+  at: Operations,
+  name: string,
+  node: Omit<NodeIntent, 'v'>,
+): Promise<NodeIntent | undefined> {
+  let known: NodeIntent | undefined
+  await change(at, intent => {
+    known = intent.nodes.get(name)
+    if (known) return undefined
+    const taken = addressHolder(intent, name, node.host, node.port)
+    if (taken === undefined) return { name, node: { v: 1, ...node } }
+    throw new OperationError('refused', `${node.host}:${node.port} is already the address of node ${taken}`)
+  })
+  return known
+}
+
 /** Takes a node out of the intent. A primary is refused, and one whose agent lives would come back. */
 export function removeNode(at: Operations, name: string): Promise<number> {
   return change(at, intent => {
@@ -146,11 +163,11 @@ function addressHolder(
 /**
  * Reads the intent, lets `decide` check it and say what to write, and writes that unless another operator was
  * faster; then it begins again. Every change bumps one generation key, so that checks which look at all nodes
- * (is the address free?) hold at the moment of the write. Returns the revision of the change.
+ * (is the address free?) hold at the moment of the write. Returns the revision of the change, 0 for none.
  */
 async function change(
   { store, cluster }: Operations,
-  decide: (intent: Intent) => { name: string; node: NodeIntent | undefined },
+  decide: (intent: Intent) => { name: string; node: NodeIntent | undefined } | undefined,
 ): Promise<number> {
   const keys = keysOf(cluster)
   for (let attempt = 0; attempt < attemptsMax; attempt++) {
@@ -166,7 +183,9 @@ async function change(
         if (status) intent.statuses.set(key.slice(keys.nodeStatuses.length), status)
       } else if (key === keys.generation) generation = { count: Number(value) || 0, revision: modRevision }
     }
-    const { name, node } = decide(intent)
+    const decision = decide(intent)
+    if (!decision) return 0
+    const { name, node } = decision
     const key = keys.nodeIntent(name)
     const transaction: Transaction = {
       compares: [{ key: keys.generation, target: 'modified', revision: generation.revision }],

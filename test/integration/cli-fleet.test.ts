@@ -62,9 +62,12 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
   })
 
   after(async () => {
-    await Promise.all([...proxies.map(proxy => proxy.process.stop()), ...agents.map(agent => agent.stop())])
-    await store?.close()
-    await Promise.all([etcd?.stop(), cluster?.stop()])
+    try {
+      await Promise.all([...proxies.map(proxy => proxy.process.stop()), ...agents.map(agent => agent.stop())])
+    } finally {
+      await store?.close()
+      await Promise.all([etcd?.stop(), cluster?.stop()])
+    }
   })
 
   const access = (proxy: Proxy): { env: Record<string, string> } => ({
@@ -81,7 +84,8 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
     for (const proxy of proxies) {
       const { topology, proxies: rows } = await until('the fleet to be complete', async () => {
         const shown = await status(proxy)
-        return shown.topology.nodes.filter(node => node.readable || node.writable).length === 3 && shown
+        const usable = shown.topology.nodes.filter(node => node.readable || node.writable)
+        return usable.length === 3 ? shown : undefined
       })
       assert.deepEqual(
         topology.nodes.map(({ name, role, source, declared }) => [name, role, source, declared]),
@@ -110,8 +114,9 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
     }
     await until('sessions on b', async () => (await sessionsOnB()) === idlePerProxy)
 
+    const { revision } = await store.get(keysOf('fleet').nodeIntent('b'))
     let writtenMs = 0
-    const watch = store.watch(keysOf('fleet').nodeIntent('b'), (await store.get('x')).revision + 1, {
+    const watch = store.watch(keysOf('fleet').nodeIntent('b'), revision + 1, {
       onEvents: () => {
         writtenMs ||= systemClock.nowMs()
       },

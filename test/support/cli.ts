@@ -3,9 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { childrenOf, isAlive } from '../../src/runtime/process.ts'
+import { systemTimers } from '../../src/runtime/timers.ts'
 import { until } from './wait.ts'
 
 const mainFile = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+
+const stopLimitMs = 10_000
 
 export interface CliOptions {
   env?: Record<string, string>
@@ -71,7 +74,10 @@ export class Cli {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return
     const workers = await this.workers()
     this.signal('SIGTERM')
-    await this.exited
+    const timer = systemTimers.after(stopLimitMs, () => this.signal('SIGKILL'))
+    const how = await this.exited
+    timer.cancel()
+    assert.notEqual(how, 'SIGKILL', `it did not stop within ${stopLimitMs} ms: ${this.err}`)
     await until('the workers to be gone', () => !workers.some(isAlive))
   }
 }

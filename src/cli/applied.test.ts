@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { openEmbedded } from '../../test/support/stores.ts'
+import type { Store } from '../store/store.ts'
+import { encode } from '../topology/codec.ts'
+import { keysOf } from '../topology/keys.ts'
+import { waitUntilApplied } from './applied.ts'
+
+const keys = keysOf('main')
+
+async function report(store: Store, id: string, appliedRevision: number): Promise<void> {
+  const status = { id, address: 'x:1', adminUrl: '', appliedRevision, clients: 0, version: '0', at: '' }
+  const value = encode({ v: 1, ...status })
+  await store.transact({ compares: [], writes: [{ kind: 'put', key: keys.proxyStatus(id), value }] })
+}
+
+test('with no proxy there is nothing to wait for', async () => {
+  const store = await openEmbedded()
+  const { by, notBy, elapsedMs } = await waitUntilApplied(store, 'main', 5, 10_000)
+  assert.deepEqual([by, notBy], [[], []])
+  assert.ok(elapsedMs < 1000)
+  await store.close()
+})
+
+test('it ends when the last proxy has applied the revision, or has gone', async () => {
+  const store = await openEmbedded()
+  await report(store, 'p1', 6)
+  await report(store, 'p2', 4)
+  await report(store, 'p3', 0)
+  const waiting = waitUntilApplied(store, 'main', 5, 10_000)
+  await store.transact({ compares: [], writes: [{ kind: 'delete', key: keys.proxyStatus('p3') }] })
+  await report(store, 'p2', 5)
+  const { by, notBy, elapsedMs } = await waiting
+  assert.deepEqual([by, notBy], [['p1', 'p2'], []])
+  assert.ok(elapsedMs < 5000)
+  await store.close()
+})
+
+test('after the limit those that have not are named', async () => {
+  const store = await openEmbedded()
+  await report(store, 'p2', 4)
+  await report(store, 'p1', 5)
+  const { by, notBy, elapsedMs } = await waitUntilApplied(store, 'main', 5, 50)
+  assert.deepEqual([by, notBy], [['p1'], ['p2']])
+  assert.ok(elapsedMs >= 49)
+  await store.close()
+})

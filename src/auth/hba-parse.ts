@@ -200,8 +200,10 @@ function readAddress(fields: readonly HbaField[]): { range: 'all' | AddressRange
   }
   const mask = maskField && only(maskField)
   const range = mask === undefined ? undefined : parseMaskedRange(text, mask)
-  if (!range)
-    return `the address ${text} lacks its prefix: write ${text}/${text.includes(':') ? 128 : 32} for it alone`
+  if (!range) {
+    const alone = `${text}/${text.includes(':') ? 128 : 32}`
+    return `the address ${text} has no prefix, or no valid mask behind it: write ${alone} for it alone`
+  }
   return { range, fields: 2 }
 }
 

@@ -288,6 +288,9 @@ test('the embedded store of no running process is opened where it lies, and kept
     await up.stop()
   }
   const { out } = await runCli(['store', 'dump'], { env })
-  assert.match(out, /^\/pgherd\/main\/intent\/nodes\/a {2}revision \d+\n {2}\{\n {4}"v": 1,/)
+  assert.match(
+    out,
+    /^\/pgherd\/main\/intent\/generation .*\n.*\n\/pgherd\/main\/intent\/nodes\/a {2}revision \d+\n {2}\{\n {4}"v": 1,/,
+  )
   assert.doesNotMatch(out, /status\/proxies/)
 })

@@ -10,7 +10,7 @@ const mechanismBytesMax = 64
 /** The password's bytes; undefined when the body is not one string that ends in its only zero byte. */
 export function readPassword(body: Buffer): Buffer | undefined {
   const end = body.indexOf(0)
-  if (end !== body.length - 1 || body.length > passwordMessageBytesMax) return undefined
+  if (end < 0 || end !== body.length - 1 || body.length > passwordMessageBytesMax) return undefined
   return body.subarray(0, end)
 }
 

@@ -142,6 +142,7 @@ export class ScramServer {
     const clientKey = xor(proof, hmac(storedKey, signed))
     const proven = timingSafeEqual(sha256(clientKey), storedKey)
     const signature = hmac(serverKey, signed)
+    // Nobody knows a key whose hash is all zeros, but a made-up user shall not depend on that.
     if (!proven || this.#doomed) {
       return scramFailure('wrong_password', 'the proof of the client does not fit the stored secret')
     }

@@ -1,7 +1,7 @@
 /**
- * What a server still owes, in the order of the requests: the proxy needs it to leave out answers to what it has
- * sent on its own account, and to put in answers to what it has not sent. Source: PostgreSQL documentation,
- * "Extended Query" and "Pipelining": after an error the server discards everything up to the next Sync.
+ * What a server still owes, in the order of the requests. The proxy needs it to know when a connection is at
+ * rest, to leave out answers to what it has sent on its own account, and to put in answers to what it has not
+ * sent. Source: PostgreSQL documentation, "Extended Query", "Pipelining" and "COPY Operations".
  *
  * Kept in a ring of small integers that grows only when a client pipelines more than ever before; nothing is
  * allocated a message.
@@ -14,12 +14,12 @@ export const Owed = {
   /** A Parse that was not sent, because the server knows the statement: ParseComplete is put in. */
   SkippedParse: 3,
   Bind: 4,
-  /** ParameterDescription, then what follows for `Describe`. */
-  DescribeStatement: 5,
-  /** RowDescription or NoData. */
-  Describe: 6,
-  Execute: 7,
-  Close: 8,
+  /** RowDescription or NoData; for a statement ParameterDescription comes before it. */
+  Describe: 5,
+  Execute: 6,
+  Close: 7,
+  /** A Close that the proxy has sent; its answer is not for the client. */
+  OwnClose: 8,
   /** A Close that was not sent: CloseComplete is put in. */
   SkippedClose: 9,
   Sync: 10,
@@ -28,31 +28,28 @@ export const Owed = {
 } as const
 export type Owed = (typeof Owed)[keyof typeof Owed]
 
-/** A statement that a Parse on its way is about, to be kept or forgotten with its answer. */
-export interface Pending {
-  onParsed(): void
-  onFailed(): void
+/** What depends on whether a request succeeds. */
+export interface Outcome {
+  succeeded(): void
+  /** It failed, or was discarded because something before it did. */
+  failed(): void
 }
 
+const firstSize = 16
+
 export class OwedAnswers {
-  #kinds = new Uint8Array(64)
-  /** Beside each Parse the statement it is about. */
-  #pending: (Pending | undefined)[] = []
+  /** ReadyForQuery that are still to come. */
+  ready = 0
+  /** An error was reported and the client has not sent its Sync yet: everything up to it is discarded. */
+  discarding = false
+  #kinds = new Uint8Array(firstSize)
+  #outcomes: (Outcome | undefined)[] = []
   #head = 0
   #count = 0
-  #special = 0
+  #copyIn = false
 
   get isEmpty(): boolean {
     return this.#count === 0
-  }
-
-  get size(): number {
-    return this.#count
-  }
-
-  /** Whether anything has to be left out or put in; else answers pass as they come. */
-  get hasSpecial(): boolean {
-    return this.#special > 0
   }
 
   /** Kind of the oldest, 0 when nothing is owed. */
@@ -60,70 +57,109 @@ export class OwedAnswers {
     return this.#count === 0 ? 0 : (this.#kinds[this.#head] as Owed)
   }
 
-  push(kind: Owed, pending?: Pending): void {
+  /** A request was passed on. False: the server will discard it, nothing is owed. */
+  push(kind: Owed, outcome?: Outcome): boolean {
+    if (kind === Owed.Sync) {
+      // In copy-in mode a Sync is ignored, but for the one after CopyDone or CopyFail.
+      if (this.#copyIn) return false
+      this.discarding = false
+      this.ready++
+    } else if (this.discarding) {
+      outcome?.failed()
+      return false
+    } else if (kind === Owed.Query) this.ready++
     if (this.#count === this.#kinds.length) this.#grow()
     const at = (this.#head + this.#count) & (this.#kinds.length - 1)
     this.#kinds[at] = kind
-    if (pending !== undefined) this.#pending[at] = pending
+    if (outcome !== undefined) this.#outcomes[at] = outcome
     this.#count++
-    if (isSpecial(kind)) this.#special++
+    return true
   }
 
-  /** The oldest was answered. */
+  /** The oldest was answered well. */
   shift(): void {
     if (this.#count === 0) return
     const at = this.#head
-    if (isSpecial(this.#kinds[at]!)) this.#special--
-    this.#pending[at] = undefined
+    const kind = this.#kinds[at]!
+    if (kind === Owed.Sync || kind === Owed.Query) this.ready--
+    const outcome = this.#outcomes[at]
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
-  }
-
-  /** The oldest, a Parse, succeeded. */
-  parsed(): void {
-    const pending = this.#pending[this.#head]
-    this.shift()
-    pending?.onParsed()
+    if (outcome === undefined) return
+    this.#outcomes[at] = undefined
+    outcome.succeeded()
   }
 
   /**
    * The server reports an error. In a simple query its ReadyForQuery comes next; otherwise everything up to the
-   * next Sync is discarded, and the statements in it do not exist.
+   * next Sync is discarded.
    */
   failed(): void {
+    this.#copyIn = false
     while (this.#count > 0) {
-      const kind = this.head
+      const kind = this.#kinds[this.#head]!
       if (kind === Owed.Sync || kind === Owed.Query) return
-      const pending = this.#pending[this.#head]
-      this.shift()
-      pending?.onFailed()
+      this.#drop()
     }
+    this.discarding = true
+  }
+
+  /** The server has answered an Execute or a Query with CopyInResponse. */
+  copyIn(): void {
+    this.#copyIn = true
+    if (this.head !== Owed.Execute) return
+    // Syncs that came along with the Execute are ignored: those behind it are taken out.
+    const kept: [Owed, Outcome | undefined][] = []
+    const mask = this.#kinds.length - 1
+    for (let index = 0; index < this.#count; index++) {
+      const at = (this.#head + index) & mask
+      const kind = this.#kinds[at] as Owed
+      if (kind === Owed.Sync) this.ready--
+      else kept.push([kind, this.#outcomes[at]])
+      this.#outcomes[at] = undefined
+    }
+    this.#count = 0
+    for (const [kind, outcome] of kept) {
+      const at = (this.#head + this.#count++) & mask
+      this.#kinds[at] = kind
+      this.#outcomes[at] = outcome
+    }
+  }
+
+  /** The client has ended its copy data with CopyDone or CopyFail. */
+  copyInEnds(): void {
+    this.#copyIn = false
   }
 
   /** The connection is gone: nothing of it will be answered. */
   clear(): void {
-    while (this.#count > 0) {
-      const pending = this.#pending[this.#head]
-      this.shift()
-      pending?.onFailed()
-    }
+    while (this.#count > 0) this.#drop()
+    this.ready = 0
+  }
+
+  /** The oldest will not be answered. */
+  #drop(): void {
+    const at = this.#head
+    const kind = this.#kinds[at]!
+    if (kind === Owed.Sync || kind === Owed.Query) this.ready--
+    const outcome = this.#outcomes[at]
+    this.#outcomes[at] = undefined
+    this.#head = (at + 1) & (this.#kinds.length - 1)
+    this.#count--
+    outcome?.failed()
   }
 
   #grow(): void {
     const size = this.#kinds.length
     const kinds = new Uint8Array(size * 2)
-    const pending: (Pending | undefined)[] = []
+    const outcomes: (Outcome | undefined)[] = []
     for (let index = 0; index < this.#count; index++) {
       const at = (this.#head + index) & (size - 1)
       kinds[index] = this.#kinds[at]!
-      pending[index] = this.#pending[at]
+      outcomes[index] = this.#outcomes[at]
     }
     this.#kinds = kinds
-    this.#pending = pending
+    this.#outcomes = outcomes
     this.#head = 0
   }
-}
-
-function isSpecial(kind: number): boolean {
-  return kind === Owed.OwnParse || kind === Owed.SkippedParse || kind === Owed.SkippedClose
 }

@@ -55,6 +55,16 @@ export function classifyFailure(error: unknown, where: string): ProbeFailure {
       kind: 'busy',
       reason: `PostgreSQL at ${where} has no connection left for a question (${text}); raise max_connections, or reserve some for the role that asks`,
     }
+  if (state === 'ENOTFOUND')
+    return {
+      kind: 'unreachable',
+      reason: `the host name of ${where} is unknown (ENOTFOUND); correct it, or the name service`,
+    }
+  if (text.includes('client password must be a'))
+    return {
+      kind: 'denied',
+      reason: `PostgreSQL at ${where} asks for a password and none is set: set probe.password_file or PGHERD_PROBE_PASSWORD for a proxy, agent.postgres.password_file or PGHERD_AGENT_PASSWORD for an agent`,
+    }
   if (nobodyCodes.has(state))
     return {
       kind: 'unreachable',

@@ -72,9 +72,10 @@ export class Probe {
     this.#where = host.startsWith('/') ? `${host}/.s.PGSQL.${port}` : `${host}:${port}`
   }
 
-  async sample(): Promise<Sample> {
+  /** With `fresh` a new connection is opened for it, if the last refusal is not too recent. */
+  async sample({ fresh = false } = {}): Promise<Sample> {
     const session = this.#session
-    if (!session || this.#options.clock.nowMs() >= session.renewAtMs) await this.#connect()
+    if (fresh || !session || this.#options.clock.nowMs() >= session.renewAtMs) await this.#connect()
     const answer = await this.#ask()
     // The connection had gone: the server restarted, or threw us off. Only a new one tells which.
     if (answer.failure && session && this.#attempts === 0) {

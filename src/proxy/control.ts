@@ -1,11 +1,12 @@
-import cluster, { type Worker as ClusterWorker } from 'node:cluster'
-import { fileURLToPath } from 'node:url'
+import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
-import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
+import { Entrance } from './entrance.ts'
+import type { FromWorker, WorkerSettings } from './ipc.ts'
+import { forkWorker, WorkerProcess } from './worker-process.ts'
 
 export interface ProxyControlOptions {
   /** Of the whole proxy: limits are divided among the workers. */
@@ -15,33 +16,34 @@ export interface ProxyControlOptions {
   timers: Timers
   log: Logger
   /** Where the workers' log lines go. */
-  writeLog: (line: string) => void
+  writeLog: (lines: string) => void
   /** A worker could not use a node: look at it at once. */
   onSuspect: (node: string, reason: string) => void
   /** Every worker has applied the topology of this intent revision. */
   onApplied: (intentRevision: number) => void
-}
-
-interface Slot {
-  index: number
-  worker: ClusterWorker
-  /** -1 until it has applied a topology. */
-  appliedRevision: number
-  counters: WorkerCountersData | undefined
-  startedMs: number
+  /** Starts a worker's process. */
+  fork?: () => ChildProcess
 }
 
 /** A worker that lived shorter than this is started again only after a pause. */
 const shortLifeMs = 5000
 const restartPauseMs = 1000
+const judgeEveryMs = 1000
+/** Workers send their figures several times a second: one that is silent for this long hangs. */
+const silentMaxMs = 5000
+/** The same for one that is still being started. */
+const bootMaxMs = 20_000
+/** What a worker gets on top of `shutdownTimeoutMs` to end by itself. */
+const stopGraceMs = 2000
 
 /**
- * The control process's side of the data plane: starts the workers, gives them every new topology, adds up what
- * they count, passes cancel requests between them, and replaces one that dies.
+ * The control process's side of the data plane: starts the workers, hands them the clients and every new
+ * topology, adds up what they count, passes cancel requests between them, and replaces one that dies or hangs.
  */
 export class ProxyControl {
   readonly #options: ProxyControlOptions
-  readonly #slots = new Map<number, Slot>()
+  readonly #workers = new Map<number, WorkerProcess>()
+  readonly #entrance: Entrance
   readonly #restarts = new Set<Timer>()
   /** Counts of workers that have ended, so that totals never fall. */
   #retired = addCounters([])
@@ -50,39 +52,52 @@ export class ProxyControl {
   #appliedRevision = -1
   #stopping = false
   #crashes = 0
+  #judging: Timer | undefined
+  #judgedMs = 0
+  /** Cancel requests that workers are asked about, by number. */
+  readonly #answers = new Map<number, (found: boolean) => void>()
+  #cancelRequests = 0
 
   constructor(options: ProxyControlOptions) {
     this.#options = options
     this.#settings = options.settings
+    const { clock, log } = options
+    const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
+    this.#entrance = new Entrance({ clock, log, takers })
   }
 
-  /** Resolves when every worker listens; rejects when one cannot, e.g. because the port is taken. */
+  /** Resolves when every worker runs and the ports are open; rejects when that cannot be had. */
   async start(): Promise<void> {
-    const starts = Array.from({ length: this.#options.workers }, (_, index) => this.#fork(index))
-    const results = await Promise.allSettled(starts)
-    const failed = results.find(result => result.status === 'rejected')
-    if (failed) {
+    const { workers, timers, clock } = this.#options
+    this.#judgedMs = clock.nowMs()
+    this.#judging = timers.every(judgeEveryMs, () => this.#judge())
+    try {
+      await Promise.all(Array.from({ length: workers }, (_, index) => this.#fork(index)))
+      const { listen, port, readPort } = this.#settings
+      await this.#entrance.listen(listen, port, 'primary')
+      if (readPort !== 0) await this.#entrance.listen(listen, readPort, 'replica')
+    } catch (cause) {
       await this.stop()
-      throw failed.reason
+      throw cause
     }
   }
 
   setTopology(topology: Topology): void {
     this.#topology = topology
-    for (const slot of this.#slots.values()) send(slot.worker, { kind: 'topology', topology })
+    for (const worker of this.#workers.values()) worker.setTopology(topology)
   }
 
   /** Takes new settings over; only what may change while running. */
   setSettings(settings: WorkerSettings): void {
     this.#settings = settings
-    for (const { worker, index } of this.#slots.values()) {
-      send(worker, { kind: 'settings', settings: this.#shareOf(settings), index })
+    for (const worker of this.#workers.values()) {
+      worker.send({ kind: 'settings', settings: this.#share(), index: worker.index })
     }
   }
 
   /** The sum over all workers, ended ones included where it is a total. */
   counters(): WorkerCountersData {
-    const living = [...this.#slots.values()].flatMap(slot => slot.counters ?? [])
+    const living = [...this.#workers.values()].flatMap(({ counters }) => counters ?? [])
     return addCounters([this.#retired, ...living])
   }
 
@@ -92,9 +107,9 @@ export class ProxyControl {
   }
 
   get workers(): { index: number; pid: number; clients: number }[] {
-    return [...this.#slots.values()].map(({ index, worker, counters }) => ({
+    return [...this.#workers.values()].map(({ index, pid, counters }) => ({
       index,
-      pid: worker.process.pid ?? 0,
+      pid,
       clients: counters?.clients ?? 0,
     }))
   }
@@ -107,88 +122,57 @@ export class ProxyControl {
   /** Lets sessions come to rest within `shutdownTimeoutMs`, then ends every worker. */
   async stop(): Promise<void> {
     this.#stopping = true
+    this.#judging?.cancel()
+    this.#entrance.close()
     for (const timer of this.#restarts) timer.cancel()
-    const { timers } = this.#options
-    const { shutdownTimeoutMs } = this.#settings
-    await Promise.all(
-      [...this.#slots.values()].map(async ({ worker }) => {
-        if (worker.isDead()) return
-        const gone = new Promise<void>(resolve => worker.once('exit', () => resolve()))
-        send(worker, { kind: 'stop' })
-        const timer = timers.after(shutdownTimeoutMs + 2000, () => worker.process.kill('SIGKILL'))
-        await gone
-        timer.cancel()
-      }),
-    )
+    const limitMs = this.#settings.shutdownTimeoutMs + stopGraceMs
+    await Promise.all([...this.#workers.values()].map(worker => worker.stop(this.#options.timers, limitMs)))
   }
 
-  #fork(index: number): Promise<void> {
-    cluster.setupPrimary({
-      exec: fileURLToPath(new URL('./worker-main.js', import.meta.url)),
-      args: [],
-      execArgv: [],
-      silent: true,
-    })
-    const worker = cluster.fork()
-    const slot: Slot = {
+  /** Resolves when the worker is ready; rejects when it ends before. */
+  async #fork(index: number): Promise<void> {
+    const { clock, writeLog, fork = forkWorker } = this.#options
+    const worker = new WorkerProcess({
       index,
-      worker,
-      appliedRevision: -1,
-      counters: undefined,
-      startedMs: this.#options.clock.nowMs(),
-    }
-    this.#slots.set(index, slot)
-    forwardLines(worker, this.#options.writeLog)
-    return new Promise((resolve, reject) => {
-      worker.on('message', (message: FromWorker) => {
-        if (message.kind === 'loaded') {
-          send(worker, { kind: 'settings', settings: this.#shareOf(this.#settings), index })
-        } else if (message.kind === 'listening') {
-          if (this.#topology) send(worker, { kind: 'topology', topology: this.#topology })
-          resolve()
-        } else if (message.kind === 'failed') reject(new Error(message.message))
-        else this.#onMessage(slot, message)
-      })
-      worker.on('error', error =>
-        this.#options.log.warn({ err: error, worker: index }, 'a worker could not be told'),
-      )
-      worker.on('exit', (code, signal) => {
-        reject(new Error(`worker ${index} ended while starting (${signal ?? code})`))
-        this.#onExit(slot, signal ?? String(code))
-      })
+      child: fork(),
+      clock,
+      settings: () => this.#share(),
+      writeLog,
+      onMessage: (from, message) => this.#onMessage(from, message),
+      onExit: (ended, how) => this.#onExit(ended, how),
     })
+    this.#workers.set(index, worker)
+    if (this.#topology) worker.setTopology(this.#topology)
+    await worker.ready
   }
 
-  #shareOf(settings: WorkerSettings): WorkerSettings {
+  /** What one worker gets of the proxy's limits. */
+  #share(): WorkerSettings {
     const share = (limit: number): number => Math.max(1, Math.ceil(limit / this.#options.workers))
-    return {
-      ...settings,
-      clientsMax: share(settings.clientsMax),
-      pool: { ...settings.pool, poolSize: share(settings.pool.poolSize) },
-    }
+    const { clientsMax, pool, ...rest } = this.#settings
+    return { ...rest, clientsMax: share(clientsMax), pool: { ...pool, poolSize: share(pool.poolSize) } }
   }
 
-  #onMessage(slot: Slot, message: FromWorker): void {
+  #onMessage(worker: WorkerProcess, message: FromWorker): void {
     switch (message.kind) {
+      case 'ready':
+      case 'taken':
+        this.#entrance.resume()
+        return
       case 'applied':
-        slot.appliedRevision = message.revision
         this.#noteApplied()
         return
       case 'suspect':
         this.#options.onSuspect(message.node, message.reason)
         return
-      case 'counters':
-        slot.counters = message.counters
-        return
       case 'cancel':
-        this.#askOthers(slot, message)
+        this.#askOthers(worker, message)
         return
       case 'cancelled':
         this.#answers.get(message.request)?.(message.found)
         return
       case 'loaded':
-      case 'listening':
-      case 'failed':
+      case 'counters':
         return
       default:
         message satisfies never
@@ -196,24 +180,20 @@ export class ProxyControl {
   }
 
   #noteApplied(): void {
-    const revision = Math.min(...[...this.#slots.values()].map(each => each.appliedRevision))
+    const revision = Math.min(...[...this.#workers.values()].map(each => each.appliedRevision))
     if (revision <= this.#appliedRevision) return
     this.#appliedRevision = revision
     this.#options.onApplied(revision)
   }
 
-  // A cancel request that its worker does not know: the others are asked, and the asker told when all answered.
-
-  readonly #answers = new Map<number, (found: boolean) => void>()
-  #cancelRequests = 0
-
-  #askOthers(from: Slot, message: Extract<FromWorker, { kind: 'cancel' }>): void {
-    const others = [...this.#slots.values()].filter(slot => slot !== from)
+  /** A cancel request that its worker does not know: the others are asked, and the asker told what they say. */
+  #askOthers(from: WorkerProcess, message: Extract<FromWorker, { kind: 'cancel' }>): void {
+    const others = [...this.#workers.values()].filter(worker => worker !== from)
     let owed = others.length
     const finish = (found: boolean): void => {
       this.#answers.delete(request)
       timer.cancel()
-      send(from.worker, { kind: 'cancelled', request: message.request, found })
+      from.send({ kind: 'cancelled', request: message.request, found })
     }
     const request = ++this.#cancelRequests
     const timer = this.#options.timers.after(this.#settings.pool.serverConnectTimeoutMs, () => finish(false))
@@ -222,34 +202,53 @@ export class ProxyControl {
       owed--
       if (found || owed === 0) finish(found)
     })
-    for (const { worker } of others) {
-      send(worker, { kind: 'cancel', processId: message.processId, secret: message.secret, request })
+    for (const worker of others) {
+      worker.send({ kind: 'cancel', processId: message.processId, secret: message.secret, request })
     }
   }
 
-  #onExit(slot: Slot, how: string): void {
-    if (slot.counters) this.#retired = addCounters([this.#retired, withoutGauges(slot.counters)])
-    this.#slots.delete(slot.index)
-    if (this.#stopping) return
+  /** Ends workers that have been silent for too long. */
+  #judge(): void {
+    const { clock, log } = this.#options
+    const nowMs = clock.nowMs()
+    // This process was stopped or starved itself: what the workers have said meanwhile has yet to be read.
+    const wasAway = nowMs - this.#judgedMs > 2 * judgeEveryMs
+    this.#judgedMs = nowMs
+    for (const worker of this.#workers.values()) {
+      if (wasAway) worker.excuse(nowMs)
+      const silentMs = worker.silentMs(nowMs)
+      if (silentMs <= (worker.state === 'ready' ? silentMaxMs : bootMaxMs)) continue
+      log.error(
+        { event: 'worker.silent', worker: worker.index },
+        `worker ${worker.index} has not been heard of for ${Math.round(silentMs / 1000)} s; it is killed`,
+      )
+      worker.kill()
+    }
+  }
+
+  #onExit(worker: WorkerProcess, how: string): void {
+    if (worker.counters) this.#retired = addCounters([this.#retired, withoutGauges(worker.counters)])
+    this.#workers.delete(worker.index)
+    const left = worker.takeBack()
+    if (this.#stopping) {
+      for (const { socket } of left) socket.destroy()
+      return
+    }
     this.#crashes++
     const { clock, timers, log } = this.#options
     log.error(
-      { event: 'worker.died', worker: slot.index },
-      `worker ${slot.index} ended (${how}); it is replaced`,
+      { event: 'worker.died', worker: worker.index },
+      `worker ${worker.index} ended (${how}); it is replaced`,
     )
-    const pauseMs = clock.nowMs() - slot.startedMs < shortLifeMs ? restartPauseMs : 0
+    for (const arrival of left) this.#entrance.admit(arrival)
+    const pauseMs = clock.nowMs() - worker.startedMs < shortLifeMs ? restartPauseMs : 0
     const timer = timers.after(pauseMs, () => {
       this.#restarts.delete(timer)
-      this.#fork(slot.index).catch((cause: unknown) =>
-        log.error({ err: cause }, `worker ${slot.index} did not start`),
-      )
+      // Its exit is told and tried again in any case.
+      this.#fork(worker.index).catch(() => undefined)
     })
     this.#restarts.add(timer)
   }
-}
-
-function send(worker: ClusterWorker, message: ToWorker): void {
-  if (worker.isConnected()) worker.send(message)
 }
 
 /** What a dead worker leaves: its totals. What it held is gone. */
@@ -259,11 +258,4 @@ function withoutGauges(counters: WorkerCountersData): WorkerCountersData {
     { ...node, sessions: 0, idle: 0, connecting: 0, waiting: 0 },
   ])
   return { ...counters, clients: 0, clientsWaiting: 0, nodes: Object.fromEntries(nodes) }
-}
-
-function forwardLines(worker: ClusterWorker, write: (line: string) => void): void {
-  for (const stream of [worker.process.stdout, worker.process.stderr]) {
-    stream?.setEncoding('utf8')
-    stream?.on('data', (text: string) => write(text))
-  }
 }

@@ -1,3 +1,4 @@
+import type { Route } from '../routing/choose.ts'
 import type { Topology } from '../topology/types.ts'
 import type { WorkerCountersData } from './counters.ts'
 import type { PoolLimits } from './pool.ts'
@@ -23,19 +24,25 @@ export interface WorkerSettings {
 /** From the control process to a worker. */
 export type ToWorker =
   | { kind: 'settings'; settings: WorkerSettings; index: number }
+  /** Answered by `applied`; the next one is sent after that. */
   | { kind: 'topology'; topology: Topology }
+  /** Comes with the client's socket. Answered by `taken`. */
+  | { kind: 'connection'; connection: number; route: Route }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
   | { kind: 'stop' }
 
-/** From a worker to the control process. */
+/** From a worker to the control process. One that cannot start ends, and its last words are in the log. */
 export type FromWorker =
   /** It has loaded and waits for its settings: what was sent before is lost. */
   | { kind: 'loaded' }
-  | { kind: 'listening' }
-  | { kind: 'failed'; message: string }
+  /** It can take connections. */
+  | { kind: 'ready' }
+  /** It has the client's socket; `clients` is how many it has now. */
+  | { kind: 'taken'; connection: number; clients: number }
   | { kind: 'applied'; revision: number }
   | { kind: 'suspect'; node: string; reason: string }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
+  /** Sent all the time: a worker that does not is taken to hang. */
   | { kind: 'counters'; counters: WorkerCountersData }

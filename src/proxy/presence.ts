@@ -1,7 +1,7 @@
 import type { Logger } from '../runtime/log.ts'
 import { jittered, type Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import type { Lease, Store } from '../store/store.ts'
+import { type Lease, type Store, StoreError } from '../store/store.ts'
 import { decodeProxyStatus, encode } from '../topology/codec.ts'
 import { keysOf } from '../topology/keys.ts'
 import type { ProxyStatus } from '../topology/types.ts'
@@ -31,7 +31,7 @@ export class Presence {
   readonly #refresh: Timer
   readonly #unsubscribe: () => void
   #lease: Lease | undefined
-  #busy = false
+  #writing: Promise<void> | undefined
   #again = false
   #retry: Timer | undefined
   #written = ''
@@ -51,13 +51,12 @@ export class Presence {
   /** Writes the row if it is not as it should be. */
   publish(): void {
     if (this.#stopped) return
-    if (this.#busy) {
+    if (this.#writing) {
       this.#again = true
       return
     }
-    this.#busy = true
-    void this.#write().finally(() => {
-      this.#busy = false
+    this.#writing = this.#write().finally(() => {
+      this.#writing = undefined
       if (!this.#again) return
       this.#again = false
       this.publish()
@@ -68,20 +67,24 @@ export class Presence {
   async close(): Promise<void> {
     this.#stopped = true
     this.#refresh.cancel()
-    this.#retry?.cancel()
     this.#unsubscribe()
+    // A lease that is being granted now has to be ended as well.
+    await this.#writing
+    this.#retry?.cancel()
     await this.#lease?.revoke()
   }
 
   async #write(): Promise<void> {
-    const { store, status, leaseTtlMs, log, random, timers } = this.#options
+    const { store, status, leaseTtlMs } = this.#options
     const row = status()
     // The time of writing alone is no reason to write.
     const wanted = JSON.stringify({ ...row, at: '' })
     if (wanted === this.#written && this.#lease) return
     try {
       if (!this.#lease && this.#written === '') await this.#lookForTwin(row)
+      if (this.#stopped) return
       const lease = this.#lease ?? (await this.#grant(leaseTtlMs))
+      if (this.#stopped) return
       await store.transact({
         compares: [],
         writes: [{ kind: 'put', key: this.#key, value: encode(row), leaseId: lease.id }],
@@ -89,13 +92,24 @@ export class Presence {
       this.#written = this.#lease === lease ? wanted : ''
       this.#inTrouble = false
     } catch (cause) {
-      if (!this.#inTrouble)
-        log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
-      this.#inTrouble = true
-      this.#lease = undefined
-      this.#retry?.cancel()
-      this.#retry = timers.after(jittered(random, retryMs), () => this.publish())
+      this.#onFailure(cause)
     }
+  }
+
+  #onFailure(cause: unknown): void {
+    const { log, random, timers } = this.#options
+    if (!this.#inTrouble)
+      log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
+    this.#inTrouble = true
+    // Whether the row was written is not known. The lease is kept, which keeps itself alive: a new one for each
+    // attempt would leave them all behind.
+    this.#written = ''
+    if (cause instanceof StoreError && cause.code === 'lease_not_found') {
+      void this.#lease?.revoke()
+      this.#lease = undefined
+    }
+    this.#retry?.cancel()
+    this.#retry = timers.after(jittered(random, retryMs), () => this.publish())
   }
 
   /** Another proxy of the same id would take turns with this one in one row: both must be told apart. */

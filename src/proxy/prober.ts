@@ -1,12 +1,19 @@
-import { Probe } from '../probe/probe.ts'
+import type { ProbeFailureKind } from '../probe/failure.ts'
+import { Probe, type ProbeOptions } from '../probe/probe.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { NodeFacts, TopologyNode } from '../topology/types.ts'
 import type { TopologyWatcher } from '../topology/watcher.ts'
 
+/** What the prober needs of a `Probe`. */
+export type NodeProbe = Pick<Probe, 'sample' | 'close'>
+
 export interface ProberOptions {
-  watcher: TopologyWatcher
+  watcher: Pick<
+    TopologyWatcher,
+    'current' | 'connection' | 'hasLiveAgent' | 'observe' | 'unobserve' | 'forget' | 'onChange'
+  >
   user: string
   password: string | undefined
   database: string
@@ -15,22 +22,33 @@ export interface ProberOptions {
   clock: Clock
   timers: Timers
   log: Logger
+  /** How a server is asked; by a `Probe` of its own by default. */
+  openProbe?: (options: ProbeOptions) => NodeProbe
 }
 
 interface Watched {
-  probe: Probe
+  probe: NodeProbe
   host: string
   port: number
   busy: boolean
-  /** Somebody could not use the node: it is asked until it answers and its agent agrees. */
+  /**
+   * Somebody could not use the node: it is asked over new connections until one works. An old connection proves
+   * nothing here: a server whose postmaster hangs serves those it has.
+   */
   suspected: boolean
+  /** Monotonic ms when it was last asked over a new connection because of a suspicion. */
+  freshAtMs: number
   lastFacts: NodeFacts | undefined
   /** Monotonic ms since which it has not been reached; undefined while it is. */
   unreachableSinceMs: number | undefined
+  /** The failure that was logged last; one of a kind in a row is enough. */
+  told: ProbeFailureKind | undefined
 }
 
 /** A node that nobody declares, reports or reaches for this long is forgotten. */
 const forgetMs = 600_000
+/** Suspicions of one node within this time are one: each costs the server a connection. */
+const suspectPauseMs = 250
 /** A connection this old is replaced, see `Probe`. */
 const renewMs = 30_000
 
@@ -61,7 +79,8 @@ export class Prober {
     if (!node) return
     const watched = this.#watch(node)
     watched.suspected = true
-    void this.#ask(name, watched)
+    // Within the pause the next round asks.
+    if (this.#options.clock.nowMs() - watched.freshAtMs >= suspectPauseMs) void this.#ask(name, watched)
   }
 
   async close(): Promise<void> {
@@ -100,14 +119,17 @@ export class Prober {
     if (!watched) {
       const { user, password, database, timeoutMs, clock, timers } = this.#options
       const postgres = { host: node.host, port: node.port, user, password, database }
+      const { openProbe = options => new Probe(options) } = this.#options
       watched = {
-        probe: new Probe({ postgres, timeoutMs, renewMs, applicationName: 'pgherd proxy', clock, timers }),
+        probe: openProbe({ postgres, timeoutMs, renewMs, applicationName: 'pgherd proxy', clock, timers }),
         host: node.host,
         port: node.port,
         busy: false,
         suspected: false,
+        freshAtMs: -Infinity,
         lastFacts: undefined,
         unreachableSinceMs: undefined,
+        told: undefined,
       }
       this.#watched.set(node.name, watched)
     }
@@ -116,18 +138,30 @@ export class Prober {
 
   async #ask(name: string, watched: Watched): Promise<void> {
     if (watched.busy) return
+    const { watcher, clock } = this.#options
+    const fresh = watched.suspected
+    if (fresh) watched.freshAtMs = clock.nowMs()
     watched.busy = true
-    const { facts, failure } = await watched.probe.sample()
+    const { facts, failure } = await watched.probe.sample({ fresh })
     watched.busy = false
     if (this.#watched.get(name) !== watched) return
-    const { watcher, clock } = this.#options
+    // Suspected while an old connection was asked: what that one says does not answer the question.
+    if (watched.suspected && !fresh) return this.#ask(name, watched)
     const seq = ++this.#seq
     if (facts) {
       watched.lastFacts = facts
       watched.unreachableSinceMs = undefined
       watched.suspected = false
+      watched.told = undefined
       watcher.observe(name, { seq, reachable: true, facts })
       return
+    }
+    if (watched.told !== failure.kind) {
+      watched.told = failure.kind
+      this.#options.log.warn(
+        { event: 'probe.failed', node: name, kind: failure.kind },
+        `node ${name}: ${failure.reason}`,
+      )
     }
     const nowMs = clock.nowMs()
     watched.unreachableSinceMs ??= nowMs
@@ -144,8 +178,8 @@ export class Prober {
       reason: failure.reason,
       ...(watched.lastFacts ? { facts: watched.lastFacts } : {}),
     })
-    const node = this.#node(name)
-    if (node && !node.declared && nowMs - watched.unreachableSinceMs > forgetMs) watcher.forget(name)
+    const isNobodys = !this.#node(name)?.declared && !watcher.hasLiveAgent(name)
+    if (isNobodys && nowMs - watched.unreachableSinceMs > forgetMs) watcher.forget(name)
   }
 
   #drop(name: string, watched: Watched): void {

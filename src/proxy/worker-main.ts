@@ -1,4 +1,5 @@
 /** The data worker's process: composition root and lifeline to the control process. */
+import type { Socket } from 'node:net'
 import { systemClock } from '../runtime/clock.ts'
 import { createLogger, type LogLevel } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
@@ -25,14 +26,12 @@ function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
     send,
     onStopped: () => systemTimers.after(50, () => process.exit(0)),
   })
-  worker.start().catch((cause: unknown) => {
-    send({ kind: 'failed', message: cause instanceof Error ? cause.message : String(cause) })
-  })
+  worker.start()
 }
 
-process.on('message', (message: ToWorker) => {
-  if (message.kind === 'settings' && !worker) start(message)
-  else worker?.onMessage(message)
+process.on('message', (message: ToWorker, socket?: Socket) => {
+  if (worker) worker.onMessage(message, socket)
+  else if (message.kind === 'settings') start(message)
 })
 // A terminal's Ctrl-C and a service manager's TERM reach the whole group: the control process decides what to do.
 process.on('SIGINT', () => undefined)

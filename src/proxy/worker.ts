@@ -1,4 +1,4 @@
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
@@ -6,11 +6,12 @@ import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { CancelKeys } from './cancels.ts'
 import { Client, type ClientHost } from './client.ts'
+import type { LoginFailure } from './conversations.ts'
 import { WorkerCounters } from './counters.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { DisconnectReason } from './failures.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
-import type { LoginFailure, ServerConnection } from './server.ts'
+import type { ServerConnection } from './server.ts'
 
 export interface WorkerOptions {
   settings: WorkerSettings
@@ -26,8 +27,10 @@ export interface WorkerOptions {
 }
 
 const countersEveryMs = 250
+/** Connections beyond `clientsMax` that may be open before they have said what they want. */
+const silentClientsMax = 100
 
-/** A data worker: accepts clients on the shared ports and serves them. One a process. */
+/** A data worker: serves the clients that the control process hands to it. One a process. */
 export class Worker implements ClientHost {
   readonly clock: Clock
   readonly timers: Timers
@@ -38,7 +41,6 @@ export class Worker implements ClientHost {
   readonly #clients = new Set<Client>()
   readonly #keys: CancelKeys
   readonly #dispatcher: Dispatcher
-  readonly #listeners: Server[] = []
   readonly #timers: Timer[] = []
   /** Cancel requests that other workers are asked about, by number. */
   readonly #asked = new Map<number, () => void>()
@@ -67,19 +69,21 @@ export class Worker implements ClientHost {
     return this.#settings.clientLoginTimeoutMs
   }
 
-  async start(): Promise<void> {
-    const { listen, port, readPort } = this.#settings
-    await this.#listen(listen, port, 'primary')
-    if (readPort !== 0) await this.#listen(listen, readPort, 'replica')
+  start(): void {
     this.#timers.push(
       this.timers.every(1000, () => this.#dispatcher.tick()),
       this.timers.every(countersEveryMs, () => this.#sendCounters()),
     )
-    this.#options.send({ kind: 'listening' })
+    this.#options.send({ kind: 'ready' })
   }
 
-  onMessage(message: ToWorker): void {
+  /** `socket` comes with a connection, unless it broke on the way. */
+  onMessage(message: ToWorker, socket?: Socket): void {
     switch (message.kind) {
+      case 'connection':
+        if (socket) this.#accept(socket, message.route)
+        this.#options.send({ kind: 'taken', connection: message.connection, clients: this.#clients.size })
+        return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
         this.#options.send({ kind: 'applied', revision: message.topology.intentRevision })
@@ -114,23 +118,17 @@ export class Worker implements ClientHost {
     this.log.level = settings.log.level
   }
 
-  async #listen(host: string, port: number, route: Route): Promise<void> {
-    const listener = createServer({ noDelay: true, pauseOnConnect: false }, socket =>
-      this.#accept(socket, route),
-    )
-    this.#listeners.push(listener)
-    await new Promise<void>((resolve, reject) => {
-      listener.once('error', reject)
-      listener.listen({ host, port, backlog: 1024 }, () => {
-        listener.off('error', reject)
-        listener.on('error', error => this.log.error({ err: error }, 'a listener failed'))
-        resolve()
-      })
-    })
-  }
-
   #accept(socket: Socket, route: Route): void {
     this.counters.accepted++
+    // A socket that was handed over has lost what it was opened with.
+    socket.allowHalfOpen = true
+    socket.setNoDelay(true)
+    // Room for cancel requests and for being told no, but not for any number that says nothing.
+    if (this.#clients.size >= this.#settings.clientsMax + silentClientsMax) {
+      this.counters.disconnects.too_many_clients++
+      socket.destroy()
+      return
+    }
     const client = new Client(socket, route, this)
     this.#clients.add(client)
     this.counters.clients = this.#clients.size
@@ -155,6 +153,10 @@ export class Worker implements ClientHost {
 
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void {
     this.#dispatcher.onLoginFailed(client, server, failure)
+  }
+
+  mayBegin(client: Client, server: ServerConnection): boolean {
+    return this.#dispatcher.mayBegin(client, server)
   }
 
   register(client: Client, server: ServerConnection): Buffer {
@@ -189,7 +191,7 @@ export class Worker implements ClientHost {
     const client = this.#keys.find(processId, secret)
     const server = client?.server
     // Between two requests there is nothing to cancel, and what comes next is not meant.
-    if (server && server.outstanding > 0) {
+    if (server?.isBusy) {
       this.counters.cancelsForwarded++
       server.cancel(() => done(true))
     } else done(client !== undefined)
@@ -204,7 +206,6 @@ export class Worker implements ClientHost {
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
-    for (const listener of this.#listeners) listener.close()
     const endAtRest = (): void => {
       for (const client of [...this.#clients])
         if (!client.isActive || client.isAtRest) this.#endForShutdown(client)

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { connect, type Socket } from 'node:net'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { FakeTime } from '../../test/support/fake-time.ts'
+import { freePorts } from '../../test/support/ports.ts'
+import { until } from '../../test/support/wait.ts'
+import { silentLogger } from '../runtime/log.ts'
+import { type Arrival, chooseTaker, Entrance, type Taker } from './entrance.ts'
+
+class FakeTaker implements Taker {
+  clients = 0
+  readonly arrivals: Arrival[] = []
+  owedSinceMs: number | undefined
+
+  constructor(clients = 0, owedSinceMs?: number) {
+    this.clients = clients
+    this.owedSinceMs = owedSinceMs
+  }
+
+  get load(): number {
+    return this.clients + this.arrivals.length
+  }
+
+  get owed(): number {
+    return this.arrivals.length
+  }
+
+  give(arrival: Arrival): void {
+    this.arrivals.push(arrival)
+  }
+
+  confirm(): void {
+    this.clients += this.arrivals.splice(0).length
+  }
+}
+
+const arrival = (ended: Socket[] = []): Arrival => {
+  const socket = { destroy: () => ended.push(socket) } as unknown as Socket
+  return { socket, route: 'primary' }
+}
+
+function entranceFor(takers: Taker[]): Entrance {
+  return new Entrance({ clock: new FakeTime(), log: silentLogger, takers: () => takers })
+}
+
+test('clients are spread evenly, however they come and whoever is slow to confirm', () => {
+  const steps = fc.array(fc.record({ come: fc.nat(9), confirms: fc.nat(4) }))
+  fc.assert(
+    fc.property(steps, fc.integer({ min: 1, max: 5 }), (rounds, count) => {
+      const takers = Array.from({ length: count }, () => new FakeTaker())
+      const entrance = entranceFor(takers)
+      for (const { come, confirms } of rounds) {
+        for (let each = 0; each < come; each++) entrance.admit(arrival())
+        takers[confirms % count]!.confirm()
+      }
+      const loads = takers.map(taker => taker.load)
+      assert.ok(Math.max(...loads) - Math.min(...loads) <= 1, loads.join('/'))
+    }),
+  )
+})
+
+test('who has fewer gets more until they are equal', () => {
+  const [old, fresh] = [new FakeTaker(5), new FakeTaker(0)]
+  const entrance = entranceFor([old, fresh])
+  for (let each = 0; each < 9; each++) entrance.admit(arrival())
+  assert.deepEqual([old.load, fresh.load], [7, 7])
+})
+
+test('equals take turns', () => {
+  const takers = [new FakeTaker(), new FakeTaker(), new FakeTaker()]
+  assert.deepEqual(
+    [0, 1, 2, 3].map(turn => takers.indexOf(chooseTaker(takers, turn, 0) as FakeTaker)),
+    [0, 1, 2, 0],
+  )
+  const [first, second] = takers as [FakeTaker, FakeTaker]
+  const entrance = entranceFor([first, second])
+  entrance.admit(arrival())
+  const got = [first, second].find(taker => taker.owed === 1)
+  got!.arrivals.pop()
+  entrance.admit(arrival())
+  assert.equal(got!.owed, 0)
+})
+
+test('who is late with its confirmation gets nothing while another is not', () => {
+  const [late, busy] = [new FakeTaker(0, 0), new FakeTaker(50, 950)]
+  assert.equal(chooseTaker([late, busy], 0, 1000), busy)
+  assert.equal(chooseTaker([late, busy], 1, 1000), busy)
+  assert.equal(chooseTaker([late], 0, 1000), late)
+  assert.equal(chooseTaker([], 0, 1000), undefined)
+})
+
+test('who cannot be handed over waits for somebody who can take it, in order and not without bound', () => {
+  const takers: FakeTaker[] = []
+  const ended: Socket[] = []
+  const entrance = entranceFor(takers)
+  const arrivals = Array.from({ length: 1100 }, () => arrival(ended))
+  for (const each of arrivals) entrance.admit(each)
+  assert.equal(ended.length, 1100 - 1024)
+  const taker = new FakeTaker()
+  takers.push(taker)
+  entrance.resume()
+  assert.equal(taker.owed, 256, 'no more than so many on their way to one')
+  for (let round = 0; round < 5; round++) {
+    taker.confirm()
+    entrance.resume()
+  }
+  assert.equal(taker.clients, 1024)
+  takers.pop()
+  entrance.admit(arrival(ended))
+  entrance.close()
+  assert.equal(ended.length, 1100 - 1024 + 1)
+})
+
+test('nothing is read of a connection here, and a port that is taken is told', async () => {
+  const [port] = await freePorts(1)
+  const taker = new FakeTaker()
+  const entrance = entranceFor([taker])
+  await entrance.listen('127.0.0.1', port!, 'replica')
+  await assert.rejects(entranceFor([]).listen('127.0.0.1', port!, 'primary'), { code: 'EADDRINUSE' })
+  const client = connect(port!, '127.0.0.1')
+  client.write('first bytes')
+  const { socket, route } = await until('it is handed over', () => taker.arrivals[0])
+  assert.equal(route, 'replica')
+  assert.equal(socket.bytesRead, 0)
+  client.destroy()
+  socket.destroy()
+  entrance.close()
+})

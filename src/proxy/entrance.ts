@@ -1,0 +1,123 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import type { Route } from '../routing/choose.ts'
+import type { Clock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+
+/** A connection that a client has opened and no worker has taken yet. Nothing of it has been read. */
+export interface Arrival {
+  socket: Socket
+  route: Route
+}
+
+/** Whom connections are handed to: a data worker, as the control process knows it. */
+export interface Taker {
+  /** Connections that it has, and those on their way to it. */
+  readonly load: number
+  /** Connections on their way to it: handed over and not confirmed. */
+  readonly owed: number
+  /** Monotonic ms when the oldest of those was handed over; undefined when there is none. */
+  readonly owedSinceMs: number | undefined
+  /** Hands a connection over. It stays open here until the taker confirms it. */
+  give(arrival: Arrival): void
+}
+
+export interface EntranceOptions {
+  clock: Clock
+  log: Logger
+  /** Those who can take connections now. */
+  takers: () => readonly Taker[]
+}
+
+/** As many as the kernel keeps for a listener; more wait nowhere. */
+const backlog = 1024
+/** Most connections on their way to one worker. */
+const owedMax = 256
+/** A worker that takes longer than this to confirm gets nothing more while others are quicker. */
+const lateMs = 100
+
+/**
+ * The ports that clients connect to. The control process listens and hands every connection to the worker that
+ * has the fewest: limits are divided among the workers, so clients must be as well. A worker that has died or
+ * hangs costs nobody a connection, because one that it has not confirmed goes to another.
+ */
+export class Entrance {
+  readonly #options: EntranceOptions
+  readonly #listeners: Server[] = []
+  readonly #waiting: Arrival[] = []
+  #turn = 0
+  #refusing = false
+
+  constructor(options: EntranceOptions) {
+    this.#options = options
+  }
+
+  /** Rejects with the system's error when the port cannot be listened on. */
+  async listen(host: string, port: number, route: Route): Promise<void> {
+    // Read by the worker alone: what this process took off the socket would be lost.
+    const listener = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, socket => {
+      // What breaks it shows again at the worker.
+      socket.on('error', () => undefined)
+      this.admit({ socket, route })
+    })
+    this.#listeners.push(listener)
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', reject)
+      listener.listen({ host, port, backlog }, () => {
+        listener.off('error', reject)
+        listener.on('error', error => this.#options.log.error({ err: error }, 'a listener failed'))
+        resolve()
+      })
+    })
+  }
+
+  /** Hands a connection over, or keeps it until somebody can take it. */
+  admit(arrival: Arrival): void {
+    if (this.#waiting.length >= backlog) {
+      if (!this.#refusing)
+        this.#options.log.error(
+          { event: 'proxy.refusing' },
+          `no data worker takes connections and ${backlog} wait: further ones are closed`,
+        )
+      this.#refusing = true
+      arrival.socket.destroy()
+      return
+    }
+    this.#waiting.push(arrival)
+    this.resume()
+  }
+
+  /** Hands over who waits, as far as somebody can take them. */
+  resume(): void {
+    while (this.#waiting.length > 0) {
+      const taker = chooseTaker(this.#options.takers(), this.#turn++, this.#options.clock.nowMs())
+      if (!taker) return
+      taker.give(this.#waiting.shift()!)
+      this.#refusing = false
+    }
+  }
+
+  /** Listens no more, and closes what nobody has taken. */
+  close(): void {
+    for (const listener of this.#listeners) listener.close()
+    for (const { socket } of this.#waiting.splice(0)) socket.destroy()
+  }
+}
+
+/**
+ * The one with the fewest connections; among equals the next in turn. One that is late with its confirmation is
+ * chosen only when all are, and one that owes too many never.
+ */
+export function chooseTaker(takers: readonly Taker[], turn: number, nowMs: number): Taker | undefined {
+  let best: Taker | undefined
+  let bestIsLate = false
+  for (let i = 0; i < takers.length; i++) {
+    const taker = takers[(turn + i) % takers.length]!
+    if (taker.owed >= owedMax) continue
+    const isLate = taker.owedSinceMs !== undefined && nowMs - taker.owedSinceMs > lateMs
+    const isBetter = !best || (isLate === bestIsLate ? taker.load < best.load : bestIsLate)
+    if (!isBetter) continue
+    best = taker
+    bestIsLate = isLate
+  }
+  return best
+}

@@ -1,0 +1,222 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { Clock } from '../runtime/clock.ts'
+import type { Timers } from '../runtime/timers.ts'
+import type { Topology } from '../topology/types.ts'
+import type { WorkerCountersData } from './counters.ts'
+import type { Arrival, Taker } from './entrance.ts'
+import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
+
+export interface WorkerProcessOptions {
+  /** Number among its siblings, from 0. */
+  index: number
+  child: ChildProcess
+  clock: Clock
+  /** What it is told when it has loaded. */
+  settings: () => WorkerSettings
+  /** Takes whole lines of its output. */
+  writeLog: (lines: string) => void
+  /** What it says; its own affairs are dealt with before. */
+  onMessage: (worker: WorkerProcess, message: FromWorker) => void
+  onExit: (worker: WorkerProcess, how: string) => void
+}
+
+/** Starts the program of a data worker. */
+export function forkWorker(): ChildProcess {
+  const program = fileURLToPath(new URL('./worker-main.js', import.meta.url))
+  return fork(program, [], { execArgv: [], silent: true })
+}
+
+/** Longest line of a worker's output that is passed on in one piece, in characters. */
+const lineCharsMax = 64 * 1024
+
+/**
+ * One data worker as the control process sees it: what it was told and has confirmed, when it was last heard,
+ * and the connections on their way to it.
+ *
+ *   booting --loaded--> starting --ready--> ready --exit--> ended      (exit may come at any time)
+ */
+export class WorkerProcess implements Taker {
+  readonly index: number
+  readonly startedMs: number
+  /** Resolves when it can take connections; rejects with the reason when it ends before. */
+  readonly ready: Promise<void>
+  state: 'booting' | 'starting' | 'ready' | 'ended' = 'booting'
+  /** Intent revision of the newest topology that it has applied; -1 before the first. */
+  appliedRevision = -1
+  /** The last figures it has sent. */
+  counters: WorkerCountersData | undefined
+  readonly #options: WorkerProcessOptions
+  readonly #ended: Promise<void>
+  readonly #owed = new Map<number, Arrival & { sinceMs: number }>()
+  #handedOver = 0
+  /** Its clients, as it said when it last confirmed one or sent its figures. */
+  #clients = 0
+  #heardMs: number
+  #newest: Topology | undefined
+  #told: Topology | undefined
+  #isApplying = false
+  #becomeReady: () => void = () => undefined
+
+  constructor(options: WorkerProcessOptions) {
+    this.#options = options
+    this.index = options.index
+    this.startedMs = options.clock.nowMs()
+    this.#heardMs = this.startedMs
+    const { child } = options
+    for (const stream of [child.stdout, child.stderr]) if (stream) forwardLines(stream, options.writeLog)
+    child.on('message', (message: FromWorker) => this.#onMessage(message))
+    const gone = new Promise<string>(resolve => {
+      child.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
+      child.on('error', error => {
+        // It could not be started. Else something could not be sent, and the exit that follows says the rest.
+        if (child.pid === undefined) resolve(error.message)
+      })
+    })
+    this.#ended = gone.then(how => {
+      this.state = 'ended'
+      options.onExit(this, how)
+    })
+    this.ready = new Promise((resolve, reject) => {
+      this.#becomeReady = resolve
+      const fail = (how: string): void =>
+        reject(new Error(`data worker ${this.index} ended while it started: ${how}`))
+      void gone.then(fail)
+    })
+  }
+
+  get pid(): number {
+    return this.#options.child.pid ?? 0
+  }
+
+  get load(): number {
+    return this.#clients + this.#owed.size
+  }
+
+  get owed(): number {
+    return this.#owed.size
+  }
+
+  get owedSinceMs(): number | undefined {
+    return this.#owed.values().next().value?.sinceMs
+  }
+
+  give(arrival: Arrival): void {
+    const connection = ++this.#handedOver
+    this.#owed.set(connection, { ...arrival, sinceMs: this.#options.clock.nowMs() })
+    const message: ToWorker = { kind: 'connection', connection, route: arrival.route }
+    // Sent without success it stays among those that `takeBack` gives to others when the process has ended.
+    this.#options.child.send(message, arrival.socket, { keepOpen: true }, () => undefined)
+  }
+
+  /** The connections that it did not confirm: they are somebody else's now. */
+  takeBack(): Arrival[] {
+    const arrivals = [...this.#owed.values()].map(({ socket, route }) => ({ socket, route }))
+    this.#owed.clear()
+    return arrivals
+  }
+
+  /**
+   * Tells it the topology as soon as it has applied the one before: to a worker that hangs, one is under way,
+   * and of the later ones only the newest is kept.
+   */
+  setTopology(topology: Topology): void {
+    this.#newest = topology
+    this.#tellTopology()
+  }
+
+  send(message: ToWorker): void {
+    if (this.#options.child.connected) this.#options.child.send(message)
+  }
+
+  /** How long nothing has been heard of it. */
+  silentMs(nowMs: number): number {
+    return nowMs - this.#heardMs
+  }
+
+  /** Counts its silence from now on: it was not listened to. */
+  excuse(nowMs: number): void {
+    this.#heardMs = nowMs
+  }
+
+  kill(): void {
+    this.#options.child.kill('SIGKILL')
+  }
+
+  /** Asks it to end, and kills it after `limitMs`. Resolves when it is gone. */
+  async stop(timers: Timers, limitMs: number): Promise<void> {
+    // It has no client yet, and would not hear what it is told before it has loaded.
+    if (this.state === 'booting') this.kill()
+    else this.send({ kind: 'stop' })
+    const timer = timers.after(limitMs, () => this.kill())
+    await this.#ended
+    timer.cancel()
+  }
+
+  #onMessage(message: FromWorker): void {
+    this.#heardMs = this.#options.clock.nowMs()
+    switch (message.kind) {
+      case 'loaded':
+        this.state = 'starting'
+        this.send({ kind: 'settings', settings: this.#options.settings(), index: this.index })
+        break
+      case 'ready':
+        this.state = 'ready'
+        this.#tellTopology()
+        this.#becomeReady()
+        break
+      case 'applied':
+        this.appliedRevision = message.revision
+        this.#isApplying = false
+        this.#tellTopology()
+        break
+      case 'taken':
+        this.#clients = message.clients
+        this.#release(message.connection)
+        break
+      case 'counters':
+        this.counters = message.counters
+        this.#clients = message.counters.clients
+        break
+      case 'suspect':
+      case 'cancel':
+      case 'cancelled':
+        break
+      default:
+        message satisfies never
+    }
+    this.#options.onMessage(this, message)
+  }
+
+  #tellTopology(): void {
+    if (this.state !== 'ready' || this.#isApplying || !this.#newest || this.#newest === this.#told) return
+    this.#told = this.#newest
+    this.#isApplying = true
+    this.send({ kind: 'topology', topology: this.#newest })
+  }
+
+  /** The worker has the connection: this process lets go of its own hold on it, which ends nothing. */
+  #release(connection: number): void {
+    this.#owed.get(connection)?.socket.destroy()
+    this.#owed.delete(connection)
+  }
+}
+
+/** Passes on whole lines, so that those of several workers do not end up within each other. */
+function forwardLines(stream: Readable, write: (lines: string) => void): void {
+  let rest = ''
+  stream.setEncoding('utf8')
+  stream.on('data', (text: string) => {
+    rest += text
+    const end = rest.lastIndexOf('\n') + 1
+    if (end > 0) write(rest.slice(0, end))
+    rest = rest.slice(end)
+    if (rest.length <= lineCharsMax) return
+    write(`${rest}\n`)
+    rest = ''
+  })
+  stream.on('end', () => {
+    if (rest !== '') write(`${rest}\n`)
+  })
+}

@@ -65,6 +65,17 @@ test('after an error nothing is owed until the Sync that is still to come', () =
   assert.deepEqual(all(owed), [Owed.Sync])
 })
 
+test('a simple query between an error and the Sync is discarded as well', () => {
+  const owed = new OwedAnswers()
+  owed.push(Owed.Parse)
+  owed.push(Owed.Query)
+  owed.push(Owed.Sync)
+  owed.push(Owed.Query)
+  owed.failed()
+  assert.equal(owed.ready, 2)
+  assert.deepEqual(all(owed), [Owed.Sync, Owed.Query])
+})
+
 test('an error in a simple query leaves its ReadyForQuery', () => {
   const owed = new OwedAnswers()
   owed.push(Owed.Query)

@@ -47,6 +47,13 @@ export class OwedAnswers {
   #head = 0
   #count = 0
   #copyIn = false
+  /** Of kinds whose answers are left out or put in. */
+  #special = 0
+
+  /** Whether answers have to be left out or put in; else they pass as they come. */
+  get hasSpecial(): boolean {
+    return this.#special > 0
+  }
 
   get isEmpty(): boolean {
     return this.#count === 0
@@ -73,6 +80,7 @@ export class OwedAnswers {
     this.#kinds[at] = kind
     if (outcome !== undefined) this.#outcomes[at] = outcome
     this.#count++
+    if (isSpecial(kind)) this.#special++
     return true
   }
 
@@ -82,6 +90,7 @@ export class OwedAnswers {
     const at = this.#head
     const kind = this.#kinds[at]!
     if (kind === Owed.Sync || kind === Owed.Query) this.ready--
+    else if (isSpecial(kind)) this.#special--
     const outcome = this.#outcomes[at]
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
@@ -92,16 +101,30 @@ export class OwedAnswers {
 
   /**
    * The server reports an error. In a simple query its ReadyForQuery comes next; otherwise everything up to the
-   * next Sync is discarded.
+   * next Sync is discarded, simple queries included.
    */
   failed(): void {
     this.#copyIn = false
+    if (this.head === Owed.Query) return
     while (this.#count > 0) {
-      const kind = this.#kinds[this.#head]!
-      if (kind === Owed.Sync || kind === Owed.Query) return
+      if (this.head === Owed.Sync) return
       this.#drop()
     }
     this.discarding = true
+  }
+
+  /** ReadyForQuery has come: the request that it ends is answered, and whatever was before it. */
+  synced(): void {
+    while (this.#count > 0) {
+      const kind = this.head
+      if (kind === Owed.Sync || kind === Owed.Query) return this.shift()
+      this.#drop()
+    }
+  }
+
+  /** The server waits for copy data. */
+  get isCopyIn(): boolean {
+    return this.#copyIn
   }
 
   /** The server has answered an Execute or a Query with CopyInResponse. */
@@ -142,6 +165,7 @@ export class OwedAnswers {
     const at = this.#head
     const kind = this.#kinds[at]!
     if (kind === Owed.Sync || kind === Owed.Query) this.ready--
+    else if (isSpecial(kind)) this.#special--
     const outcome = this.#outcomes[at]
     this.#outcomes[at] = undefined
     this.#head = (at + 1) & (this.#kinds.length - 1)
@@ -162,4 +186,13 @@ export class OwedAnswers {
     this.#outcomes = outcomes
     this.#head = 0
   }
+}
+
+function isSpecial(kind: number): boolean {
+  return (
+    kind === Owed.OwnParse ||
+    kind === Owed.OwnClose ||
+    kind === Owed.SkippedParse ||
+    kind === Owed.SkippedClose
+  )
 }

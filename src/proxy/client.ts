@@ -6,7 +6,6 @@ import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as Code, Server as ServerCode } from '../wire/codes.ts'
 import {
   authenticationOk,
-  type ErrorFields,
   frame,
   readErrorFields,
   readyForQueryIdle,
@@ -16,12 +15,12 @@ import {
   writeParameterStatus,
 } from '../wire/messages.ts'
 import { MessageReader } from '../wire/reader.ts'
-import { Scanner } from '../wire/scanner.ts'
 import { readStartup, type StartupPacket } from '../wire/startup.ts'
+import { ClientRelay } from './client-relay.ts'
+import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import { type DisconnectReason, errorFor } from './failures.ts'
-import type { LoginFailure, ServerConnection, ServerUser } from './server.ts'
-import { keepsHiddenState } from './state-scan.ts'
+import type { ServerConnection, ServerUser } from './server.ts'
 
 /** What a client needs of the worker around it. */
 export interface ClientHost {
@@ -36,7 +35,9 @@ export interface ClientHost {
   abandon(client: Client): void
   /** A login at a server failed; the client may be given another one. */
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
-  /** The session has begun: remembers its cancel key. Returns the secret the client is told. */
+  /** Whether the session may still begin there: the world may have changed during the login. */
+  mayBegin(client: Client, server: ServerConnection): boolean
+  /** The session begins: remembers its cancel key. Returns the secret the client is told. */
   register(client: Client, server: ServerConnection): Buffer
   cancel(processId: number, secret: Buffer, done: () => void): void
   /** Nothing is outstanding and the client's node asks it to leave. */
@@ -53,14 +54,14 @@ type State = (typeof State)[keyof typeof State]
 const aheadBytesMax = 64 * 1024
 /** The longest answer to a challenge: GSS tokens are the largest. */
 const answerBytesMax = 64 * 1024
+/** Notices of a login that are kept for the client; more are left out. */
+const noticesMax = 20
 /** How long the last words to a client that does not read are kept. */
 const farewellMs = 2000
 
-let lastId = 0
-
 /** How a session is asked to leave its node. */
 export interface Leaving {
-  /** From then on it is ended when nothing is outstanding and no transaction is open. */
+  /** From then on it is ended when nothing is outstanding and no transaction is open; Infinity for never. */
   deadlineMs: number
   /** Moving it to another node was tried. */
   tried: boolean
@@ -78,8 +79,10 @@ export interface Leaving {
  * ```
  */
 export class Client implements ServerUser {
-  readonly id = ++lastId
   readonly route: Route
+  /** Where it connects from: `address:port`. */
+  readonly address: string
+  readonly relay: ClientRelay
   user = ''
   database = ''
   parameters: ReadonlyMap<string, string> = new Map()
@@ -89,40 +92,38 @@ export class Client implements ServerUser {
   /** Nodes that could not be had for this client, in order not to try them again at once. */
   readonly tried = new Set<string>()
   waitingSinceMs = 0
-  /** Set when the node asks the session to leave. */
+  /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
-  /** The session may hold settings that no question to the server would show. */
-  hiddenState = false
 
   readonly #host: ClientHost
   readonly #socket: Socket
-  readonly #scanner = new Scanner()
   readonly #answers = new MessageReader(answerBytesMax)
   #state: State = State.Startup
   #server: ServerConnection | undefined
-  #buffered: Buffer = Buffer.alloc(0)
+  /** What came before it could be passed on. */
+  #ahead: Buffer = empty
+  #notices: Buffer[] = []
   #loginTimer: Timer | undefined
   #waitTimer: Timer | undefined
   #negotiate: Buffer | undefined
   #encryptionAsked = 0
+  /** The client has said that it will send nothing more. */
+  #halfClosed = false
 
   constructor(socket: Socket, route: Route, host: ClientHost) {
     this.#socket = socket
     this.route = route
+    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`
+    this.relay = new ClientRelay(route === 'replica')
     this.#host = host
     socket.setNoDelay(true)
     socket.setKeepAlive(true, 30_000)
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     socket.on('drain', () => this.#server?.resume())
+    socket.on('end', () => this.#onHalfClosed())
     socket.on('error', () => this.end('client_lost'))
     socket.on('close', () => this.end('client_closed'))
-    this.#loginTimer = host.timers.after(host.loginTimeoutMs, () =>
-      this.end('login_timeout', `the login did not finish within ${host.loginTimeoutMs} ms`),
-    )
-  }
-
-  get address(): string {
-    return `${this.#socket.remoteAddress ?? '?'}:${this.#socket.remotePort ?? 0}`
+    this.#limitLogin()
   }
 
   get server(): ServerConnection | undefined {
@@ -145,30 +146,53 @@ export class Client implements ServerUser {
   get isAtRest(): boolean {
     return (
       this.#state === State.Active &&
-      this.#scanner.atBoundary &&
-      this.#buffered.length === 0 &&
+      this.relay.atBoundary &&
+      this.#ahead.length === 0 &&
       (this.#server?.isAtRest ?? false)
     )
   }
 
   #onData(chunk: Buffer): void {
     this.#host.counters.bytesFromClients += chunk.length
-    if (this.#state === State.Active) return this.#relay(chunk)
-    if (this.#state === State.Login) return this.#answer(chunk)
+    if (this.#state === State.Active) return this.#pass(chunk)
     if (this.#state === State.Closed) return
-    this.#buffered = this.#buffered.length === 0 ? chunk : Buffer.concat([this.#buffered, chunk])
+    if (this.#state === State.Login) return this.#answer(chunk)
+    this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk])
     if (this.#state === State.Startup) this.#startup()
-    else if (this.#buffered.length > aheadBytesMax) this.#socket.pause()
+    else if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
+  }
+
+  /** No more is to come; what was asked for is still answered. */
+  #onHalfClosed(): void {
+    this.#halfClosed = true
+    // The rest of a message will never come.
+    if (!this.relay.atBoundary || this.#server?.owed.isCopyIn) return this.end('client_lost')
+    if (this.#state === State.Active && !this.#isDone) return
+    if (this.#state === State.Held) return
+    this.end('client_closed')
+  }
+
+  /** Half-closed, and every answer has been passed on. */
+  get #isDone(): boolean {
+    return this.#ahead.length === 0 && (this.#server?.owed.ready ?? 0) === 0
   }
 
   // The first packets.
 
+  #limitLogin(): void {
+    this.#loginTimer?.cancel()
+    const { timers, loginTimeoutMs } = this.#host
+    this.#loginTimer = timers.after(loginTimeoutMs, () =>
+      this.end('login_timeout', `the login did not finish within ${loginTimeoutMs} ms`),
+    )
+  }
+
   #startup(): void {
     while (this.#state === State.Startup) {
-      const read = readStartup(this.#buffered)
+      const read = readStartup(this.#ahead)
       if (read.done === false) return
       if (read.done === 'invalid') return this.end('protocol_violation', read.problem)
-      this.#buffered = this.#buffered.subarray(read.bytes)
+      this.#ahead = this.#ahead.subarray(read.bytes)
       this.#onStartupPacket(read.packet)
     }
   }
@@ -210,10 +234,8 @@ export class Client implements ServerUser {
     this.replication = isReplication(asked.get('replication'))
     this.parameters = asked
     this.parametersKey = JSON.stringify([...asked].sort(([a], [b]) => (a < b ? -1 : 1)))
-    this.#wait()
-  }
-
-  #wait(): void {
+    // Waiting for a server has limits of its own.
+    this.#loginTimer?.cancel()
     this.#state = State.Waiting
     this.waitingSinceMs = this.#host.clock.nowMs()
     this.#host.acquire(this)
@@ -229,69 +251,73 @@ export class Client implements ServerUser {
 
   // Login: the server's challenges are the client's to answer.
 
-  /** Logs in on a new server connection, which calls the `onLogin...` methods. */
+  /** Logs in on a new server connection, which calls the methods of `ServerUser`. */
   logInOn(server: ServerConnection): void {
     this.#server = server
     this.#state = State.Login
     this.#waitTimer?.cancel()
-    if (this.#buffered.length > 0) {
-      const ahead = this.#buffered
-      this.#buffered = empty
-      this.#answer(ahead)
-    }
     this.#socket.resume()
   }
 
   /** Another server is looked for; nothing has been answered by the client yet. */
   wantAnother(): void {
     this.#server = undefined
-    if (this.#state !== State.Login) return
-    this.#state = State.Waiting
+    this.#notices = []
+    if (this.#state === State.Login) this.#state = State.Waiting
   }
 
   #answer(chunk: Buffer): void {
     const server = this.#server
-    if (!server) return
     // Before a challenge came there is nothing to answer: it is kept until the session begins.
-    if (!server.challenged) {
-      this.#buffered = Buffer.concat([this.#buffered, chunk])
-      if (this.#buffered.length > aheadBytesMax) this.#socket.pause()
+    if (!server?.challenged) {
+      this.#ahead = Buffer.concat([this.#ahead, chunk])
+      if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
       return
     }
     this.#answers.push(chunk, (code, body) => {
       if (code !== Code.Password) {
-        this.end(
-          'protocol_violation',
-          `expected the answer to a challenge, got message '${String.fromCharCode(code)}'`,
-        )
+        const got = String.fromCharCode(code)
+        this.end('protocol_violation', `expected the answer to a challenge, got message '${got}'`)
         return false
       }
-      server.write(frame(code, body))
+      this.#loginTimer?.cancel()
+      server.answerChallenge(frame(code, body))
       return true
     })
     if (this.#answers.problem !== undefined) this.end('protocol_violation', this.#answers.problem)
   }
 
-  onLoginMessage(code: number, body: Buffer): void {
+  onChallenge(body: Buffer): void {
     this.#sendNegotiation()
-    this.#send(frame(code, body))
-    if (this.#buffered.length === 0) return
-    const ahead = this.#buffered
-    this.#buffered = empty
+    this.#send(frame(ServerCode.Authentication, body))
+    this.#limitLogin()
+    if (this.#ahead.length === 0) return
+    const ahead = this.#ahead
+    this.#ahead = empty
     this.#answer(ahead)
   }
 
+  /** Kept until the login has succeeded: before that, clients do not expect any. */
+  onLoginNotice(body: Buffer): void {
+    if (this.#notices.length < noticesMax) this.#notices.push(frame(ServerCode.NoticeResponse, body))
+  }
+
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void {
-    if (failure.kind === 'refused') {
-      const fields = readErrorFields(failure.body)
-      this.#host.log.debug({ client: this.address, sqlstate: fields.get('C') }, 'the server refused a login')
-      return this.#finish('login_refused', frame(ServerCode.ErrorResponse, failure.body))
-    }
-    this.#host.onLoginFailed(this, server, failure)
+    if (failure.kind !== 'refused') return this.#host.onLoginFailed(this, server, failure)
+    const sqlstate = readErrorFields(failure.body).get('C')
+    this.#host.log.debug({ client: this.address, sqlstate }, 'the server refused a login')
+    this.#sendNegotiation()
+    this.#finish('login_refused', frame(ServerCode.ErrorResponse, failure.body))
   }
 
   onServerReady(server: ServerConnection): void {
-    this.attach(server)
+    if (this.#host.mayBegin(this, server)) return this.attach(server)
+    if (server.challenged) {
+      return this.end('server_demoted', `${server.target.node} is no longer the node to go to`)
+    }
+    this.wantAnother()
+    server.release()
+    this.#host.acquire(this)
   }
 
   /** The session begins: the client learns what a server says after a login, and what it sent ahead is run. */
@@ -303,11 +329,12 @@ export class Client implements ServerUser {
     this.#host.counters.wait.observe(this.#host.clock.nowMs() - this.waitingSinceMs)
     const secret = this.#host.register(this, server)
     this.#sendNegotiation()
-    const greeting = [authenticationOk]
+    const greeting = [authenticationOk, ...this.#notices]
+    this.#notices = []
     for (const [name, value] of server.reported) greeting.push(writeParameterStatus(name, value))
     greeting.push(writeBackendKeyData(server.processId, secret), readyForQueryIdle)
     this.#send(Buffer.concat(greeting))
-    this.#runAhead()
+    this.#goOn()
   }
 
   #sendNegotiation(): void {
@@ -316,84 +343,42 @@ export class Client implements ServerUser {
     this.#negotiate = undefined
   }
 
-  #runAhead(): void {
-    const ahead = this.#buffered
-    this.#buffered = empty
-    if (ahead.length > 0) this.#relay(ahead)
-    if (this.#state === State.Active) this.#socket.resume()
+  /** What came meanwhile is passed on, and the client is read from again. */
+  #goOn(): void {
+    const ahead = this.#ahead
+    this.#ahead = empty
+    if (ahead.length > 0) this.#pass(ahead)
+    if (this.#state !== State.Active) return
+    this.#socket.resume()
+    if (this.#halfClosed && this.#isDone) this.end('client_closed')
   }
 
-  // Relay: the hot path. Headers are looked at in place, bodies are passed on as they came.
+  // Relay.
 
-  #relay(piece: Buffer): void {
+  #pass(piece: Buffer): void {
     const server = this.#server
     if (!server) return
-    let chunk = piece
-    if (this.#buffered.length > 0) {
-      chunk = Buffer.concat([this.#buffered, piece])
-      this.#buffered = empty
+    switch (this.relay.pass(piece, server, this.#host.clock.nowMs())) {
+      case true:
+        return
+      case false:
+        this.#socket.pause()
+        return
+      case 'terminated':
+        return this.end('client_closed')
+      case 'violation':
+        return this.end('protocol_violation', this.relay.problem)
+      default:
     }
-    const scanner = this.#scanner
-    const nowMs = this.#host.clock.nowMs()
-    const end = chunk.length
-    let at = 0
-    while ((at = scanner.next(chunk, at, end)) >= 0) {
-      switch (scanner.code) {
-        case Code.Query:
-          server.request(false, nowMs)
-          this.#inspect(chunk, at, end)
-          break
-        case Code.Sync:
-          server.request(true, nowMs)
-          break
-        case Code.FunctionCall:
-          server.request(false, nowMs)
-          break
-        case Code.Parse:
-          server.unsynced = true
-          this.#inspect(chunk, at, end)
-          break
-        case Code.Bind:
-        case Code.Execute:
-        case Code.Describe:
-        case Code.Close:
-        case Code.Flush:
-          server.unsynced = true
-          break
-        case Code.CopyData:
-        case Code.CopyDone:
-        case Code.CopyFail:
-          break
-        case Code.Terminate:
-          // The server connection outlives the session: what came before is passed on, the goodbye is not.
-          if (at - headerLength > 0) server.write(chunk.subarray(0, at - headerLength))
-          return this.end('client_closed')
-        default:
-          return this.end(
-            'protocol_violation',
-            `unknown message '${printable(scanner.code)}' (0x${scanner.code.toString(16)})`,
-          )
-      }
-    }
-    if (scanner.violation) return this.end('protocol_violation', 'a message has an impossible length')
-    const kept = scanner.takePartialHeader()
-    if (kept > 0) {
-      // A header that is not complete is kept back, so that a Terminate never reaches the server in part.
-      this.#buffered = Buffer.from(chunk.subarray(end - kept))
-      chunk = chunk.subarray(0, end - kept)
-    }
-    if (chunk.length > 0 && !server.write(chunk)) this.#socket.pause()
-  }
-
-  #inspect(chunk: Buffer, at: number, end: number): void {
-    if (this.hiddenState || this.route !== 'replica') return
-    const bodyEnd = at + this.#scanner.bodyBytes
-    // What is not here as a whole is not searched for across pieces: it counts as found.
-    this.hiddenState = bodyEnd > end || keepsHiddenState(chunk, at, bodyEnd)
   }
 
   onServerData(chunk: Buffer, idle: boolean): void {
     this.#send(chunk)
+    if (this.#halfClosed && this.#state === State.Active) {
+      if (this.#isDone) return this.end('client_closed')
+      // The server waits for copy data that will never come.
+      if (this.#server?.owed.isCopyIn) return this.end('client_lost')
+    }
     if (idle && this.leaving) this.#host.onRest(this)
   }
 
@@ -404,8 +389,7 @@ export class Client implements ServerUser {
   onServerLost(server: ServerConnection, message: string): void {
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.endedWithError) return this.end('server_lost')
-    const busy = server.outstanding > 0
-    const isUnknown = busy && this.route === 'primary'
+    const isUnknown = server.isBusy && this.route === 'primary'
     const told = `the connection to ${server.target.node} was lost: ${message}`
     this.end('server_lost', told, isUnknown ? outcomeUnknown : undefined)
   }
@@ -430,7 +414,7 @@ export class Client implements ServerUser {
     this.#server = server
     server.handOver(this)
     this.#state = State.Active
-    this.#runAhead()
+    this.#goOn()
   }
 
   /** A parameter has another value on the new server than the client was told. */
@@ -449,10 +433,9 @@ export class Client implements ServerUser {
     message?: string,
     more?: { sqlstate?: string; detail?: string; hint?: string },
   ): void {
-    const fields: ErrorFields | undefined =
-      message === undefined ? undefined : errorFor(reason, message, more)
     const mayTell = this.#server === undefined || this.#server.isClosed || this.#server.atMessageBoundary
-    this.#finish(reason, fields && mayTell ? writeErrorResponse(fields) : undefined, message)
+    const tells = message !== undefined && mayTell
+    this.#finish(reason, tells ? writeErrorResponse(errorFor(reason, message, more)) : undefined, message)
   }
 
   #finish(reason: DisconnectReason, last: Buffer | undefined, message?: string): void {
@@ -463,29 +446,31 @@ export class Client implements ServerUser {
     this.#waitTimer?.cancel()
     if (before === State.Waiting) this.#host.abandon(this)
     if (reason !== 'client_closed' && reason !== 'cancel_request') {
-      this.#host.log.debug({ client: this.address, user: this.user, reason }, message ?? 'client ended')
+      const who = { client: this.address, user: this.user, reason }
+      this.#host.log.debug(who, message ?? 'client ended')
     }
     if (last) this.#send(last)
     // A client that does not read is not waited for long.
     this.#socket.destroySoon()
-    if (this.#socket.writableLength > 0) this.#host.timers.after(farewellMs, () => this.#socket.destroy())
+    if (this.#socket.writableLength > 0) {
+      this.#host.timers.after(farewellMs, () => this.#socket.destroy())
+    }
     const server = this.#server
     this.#server = undefined
-    const clean = before === State.Active && this.#scanner.atBoundary && this.#buffered.length === 0
-    server?.release(clean)
+    const isInOrder = reason === 'client_closed' && before === State.Active && this.relay.atBoundary
+    if (isInOrder || (server?.isAtRest && before === State.Active)) server?.release()
+    else server?.abort()
     this.#host.onEnd(this, reason)
   }
 }
 
 const empty = Buffer.alloc(0)
-const outcomeUnknown = { sqlstate: '08007', detail: 'Whether the running request took effect is not known.' }
 const notEncrypted = Buffer.from('N')
-const headerLength = 5
+const outcomeUnknown = {
+  sqlstate: '08007',
+  detail: 'Whether the running request took effect is not known.',
+}
 
 function isReplication(value: string | undefined): boolean {
   return value !== undefined && !['', 'false', 'off', 'no', '0'].includes(value.toLowerCase())
-}
-
-function printable(code: number): string {
-  return code > 0x20 && code < 0x7f ? String.fromCharCode(code) : '?'
 }

@@ -1,14 +1,16 @@
-import { candidatesFor, leastLoaded, mayStay } from '../routing/choose.ts'
+import { candidatesFor, judgeSession, leastLoaded, type Verdict } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology, TopologyNode } from '../topology/types.ts'
 import type { Client } from './client.ts'
+import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { WorkerSettings } from './ipc.ts'
 import { moveSession } from './move.ts'
 import { NodePools } from './node-pools.ts'
-import type { LoginFailure, ServerConnection, ServerUser } from './server.ts'
+import type { ServerConnection, ServerUser } from './server.ts'
+import { Troubles } from './troubles.ts'
 
 export interface DispatcherOptions {
   clock: Clock
@@ -37,6 +39,9 @@ export class Dispatcher {
   readonly #retired = new Set<NodePools>()
   /** Clients without a node to go to. */
   readonly #parked = new Set<Client>()
+  readonly #troubles: Troubles
+  /** Names of the nodes that reads could go to at the last topology. */
+  #readable = new Set<string>()
   #topology: Topology | undefined
   #turn: number
   #retryTimer: Timer | undefined
@@ -44,30 +49,60 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options
     this.#turn = options.firstTurn
+    this.#troubles = new Troubles(options.clock)
   }
 
-  get topology(): Topology | undefined {
-    return this.#topology
-  }
-
-  get sessions(): number {
-    return [...this.#nodes.values(), ...this.#retired].reduce((sum, node) => sum + node.sessions.size, 0)
-  }
-
-  /** Takes a new snapshot: sessions leave where they must, and who waits tries again. */
+  /**
+   * Takes a new snapshot. First no node takes sessions any more that it may not have; then sessions leave where
+   * they must; then who waits tries again. In another order, a session that is cut would make room for the next.
+   */
   setTopology(topology: Topology): void {
     this.#topology = topology
-    const byName = new Map(topology.nodes.map(node => [node.name, node]))
+    const homeless: Client[] = []
     for (const [name, pools] of this.#nodes) {
-      const node = byName.get(name)
-      if (!node || node.host !== pools.target.host || node.port !== pools.target.port)
-        this.#retire(name, pools)
-      else this.#judge(pools, node)
+      const node = topology.nodes.find(each => each.name === name)
+      const isHere = node && node.host === pools.target.host && node.port === pools.target.port
+      this.#setUse(pools, isHere ? node : undefined)
+      homeless.push(...pools.takeUnwelcome())
+      if (isHere) continue
+      this.#nodes.delete(name)
+      this.#retired.add(pools)
     }
-    for (const pools of this.#retired) this.#letLeave(pools, 'drain')
-    for (const client of [...this.#parked]) {
+    for (const pools of this.#retired) this.#letLeave(pools, undefined)
+    for (const [name, pools] of this.#nodes) {
+      this.#letLeave(
+        pools,
+        topology.nodes.find(each => each.name === name),
+      )
+    }
+    for (const client of [...homeless, ...this.#parked]) {
       client.tried.clear()
       this.acquire(client)
+    }
+    this.#rebalance(topology)
+  }
+
+  /**
+   * When a replica has come back, the others give it its share: as many of their sessions as they have above it are
+   * moved when they come to rest, if they can be. None is ended for it.
+   */
+  #rebalance(topology: Topology): void {
+    const { nodes } = candidatesFor(topology, 'replica', this.#options.settings.zone)
+    const isNew = nodes.some(node => !this.#readable.has(node.name))
+    const hadSome = this.#readable.size > 0
+    this.#readable = new Set(nodes.map(node => node.name))
+    if (!isNew || !hadSome || nodes.length < 2) return
+    const sessionsOf = (name: string): Client[] =>
+      [...(this.#nodes.get(name)?.sessions ?? [])].filter(client => client.route === 'replica')
+    const total = nodes.reduce((sum, node) => sum + sessionsOf(node.name).length, 0)
+    const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
+    for (const node of nodes) {
+      const sessions = sessionsOf(node.name)
+      const surplus = sessions.length - Math.ceil((total * node.weight) / weights)
+      for (const client of sessions.slice(0, Math.max(0, surplus))) {
+        client.leaving ??= { deadlineMs: Infinity, tried: false, byForce: false }
+        this.onRest(client)
+      }
     }
   }
 
@@ -77,19 +112,20 @@ export class Dispatcher {
     if (!topology) return this.#park(client, 'the cluster is not known yet')
     const { nodes, reason } = candidatesFor(topology, client.route, this.#options.settings.zone)
     if (nodes.length === 0) return this.#park(client, reason)
-    const untried = client.tried.size === 0 ? nodes : nodes.filter(node => !client.tried.has(node.name))
-    const chosen = this.#choose(untried)
-    if (!chosen)
-      return this.#park(client, `${nodes.map(node => node.name).join(' and ')} could not be reached`)
+    const untried = nodes.filter(node => !client.tried.has(node.name))
+    const chosen = this.#choose(this.#troubles.leaveOut(untried))
+    if (!chosen) return this.#park(client, `${namesOf(nodes)} could not be reached`)
+    const pools = this.#poolsOf(chosen)
+    const full = pools.hasIdleFor(client) ? undefined : this.#troubles.isFull(chosen.name)
+    if (full !== undefined) return this.#park(client, full, 'queue_timeout')
     this.#unpark(client)
-    this.#poolsOf(chosen).acquire(client)
+    pools.acquire(client)
     if (client.isWaiting) this.#limitQueueing(client, chosen.name)
   }
 
   abandon(client: Client): void {
     this.#unpark(client)
-    for (const pools of this.#nodes.values()) if (pools.abandon(client)) return
-    for (const pools of this.#retired) if (pools.abandon(client)) return
+    for (const pools of this.#all()) if (pools.abandon(client)) return
   }
 
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void {
@@ -98,13 +134,18 @@ export class Dispatcher {
       case 'lost':
         client.end('server_lost', `the connection to ${node} was lost during the login: ${failure.message}`)
         return
-      case 'full':
+      case 'full': {
+        const reason = `${node} has no connection left: ${failure.message}`
+        this.#troubles.full(node, reason)
+        // Connections that wait for clients of other users are in the way of those who are here.
+        this.#find(server)?.closeIdle()
         client.wantAnother()
-        client.tried.add(node)
-        this.#park(client, `${node} has no connection left: ${failure.message}`, 'queue_timeout')
+        this.#park(client, reason, 'queue_timeout')
         return
+      }
       case 'unreachable':
       case 'not_accepting':
+        this.#troubles.unreachable(node)
         this.#options.onSuspect(node, failure.message)
         client.wantAnother()
         client.tried.add(node)
@@ -117,6 +158,13 @@ export class Dispatcher {
     }
   }
 
+  /** Whether a session may still begin where its login has just succeeded. */
+  mayBegin(client: Client, server: ServerConnection): boolean {
+    const pools = this.#find(server)
+    this.#troubles.well(server.target.node)
+    return pools !== undefined && pools.use.begins[client.route]
+  }
+
   onAttached(client: Client, server: ServerConnection): void {
     client.tried.clear()
     this.#find(server)?.addSession(client)
@@ -124,11 +172,7 @@ export class Dispatcher {
 
   onEnded(client: Client): void {
     this.#unpark(client)
-    for (const pools of this.#nodes.values()) pools.removeSession(client)
-    for (const pools of this.#retired) {
-      pools.removeSession(client)
-      if (pools.isEmpty) this.#retired.delete(pools)
-    }
+    for (const pools of this.#all()) pools.removeSession(client)
   }
 
   /** Nothing of the client is on the way: a session that should leave may go now. */
@@ -141,6 +185,7 @@ export class Dispatcher {
     const from = this.#find(client.server!)
     moveSession({
       client,
+      timers: this.#options.timers,
       openTarget: user => this.#openElsewhere(client, user),
       done: (moved, reason) => {
         if (moved) {
@@ -151,7 +196,7 @@ export class Dispatcher {
         } else if (!client.isClosed) {
           this.#options.log.info(
             { event: 'session.stays', client: client.address, node: from?.target.node },
-            `a session stays on ${from?.target.node} until it ends or the drain times out: ${reason}`,
+            `a session stays on ${from?.target.node}, for it cannot be moved: ${reason}`,
           )
         }
       },
@@ -161,7 +206,7 @@ export class Dispatcher {
   /** About once a second: idle connections grow old, and who had to leave has had its time. */
   tick(): void {
     const nowMs = this.#options.clock.nowMs()
-    for (const pools of [...this.#nodes.values(), ...this.#retired]) {
+    for (const pools of this.#all()) {
       pools.expire()
       for (const client of [...pools.sessions]) {
         const { leaving } = client
@@ -169,10 +214,15 @@ export class Dispatcher {
         if (leaving.byForce || client.isAtRest) this.#sendAway(client)
       }
     }
+    for (const pools of this.#retired) if (pools.isEmpty) this.#retired.delete(pools)
   }
 
   closeIdle(): void {
-    for (const pools of this.#nodes.values()) pools.closeIdle()
+    for (const pools of this.#all()) pools.closeIdle()
+  }
+
+  #all(): NodePools[] {
+    return [...this.#nodes.values(), ...this.#retired]
   }
 
   #choose(nodes: readonly TopologyNode[]): TopologyNode | undefined {
@@ -189,70 +239,77 @@ export class Dispatcher {
     let pools = this.#nodes.get(node.name)
     if (!pools) {
       const { clock, timers, settings, counters } = this.#options
-      const target = { node: node.name, host: node.host, port: node.port }
       pools = new NodePools({
-        target,
+        target: { node: node.name, host: node.host, port: node.port },
         clock,
         timers,
         limits: settings.pool,
         counters: counters.node(node.name),
+        use: { begins: { primary: false, replica: false }, keepsIdle: false },
       })
+      this.#setUse(pools, node)
       this.#nodes.set(node.name, pools)
     }
     return pools
   }
 
   #find(server: ServerConnection): NodePools | undefined {
-    const pools = this.#nodes.get(server.target.node)
-    if (pools?.target === server.target) return pools
-    return [...this.#retired].find(each => each.target === server.target)
+    return this.#all().find(pools => pools.target === server.target)
   }
 
-  #retire(name: string, pools: NodePools): void {
-    this.#nodes.delete(name)
-    pools.keepIdle = false
-    pools.closeIdle()
-    this.#retired.add(pools)
-    for (const client of pools.takeWaiting()) this.acquire(client)
-  }
-
-  #judge(pools: NodePools, node: TopologyNode): void {
-    pools.keepIdle = node.state === 'active'
-    if (!pools.keepIdle || pools.role !== node.role) pools.closeIdle()
-    pools.role = node.role
-    if (node.state !== 'active') for (const client of pools.takeWaiting()) this.acquire(client)
+  /** What a node may be used for from now on; nothing when it is gone from the topology. */
+  #setUse(pools: NodePools, node: TopologyNode | undefined): void {
     const topology = this.#topology!
-    const verdicts = {
-      primary: mayStay(topology, 'primary', node.name),
-      replica: mayStay(topology, 'replica', node.name),
-    }
-    if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
-    this.#letLeave(pools, verdicts, node.state === 'maintenance')
+    const { zone } = this.#options.settings
+    const begins = (route: 'primary' | 'replica'): boolean =>
+      node !== undefined && candidatesFor(topology, route, zone).nodes.includes(node)
+    pools.use.begins.primary = begins('primary')
+    pools.use.begins.replica = begins('replica')
+    pools.use.keepsIdle = node?.state === 'active'
   }
 
-  #letLeave(
-    pools: NodePools,
-    verdict: 'drain' | Record<'primary' | 'replica', 'stay' | 'drain' | 'cut'>,
-    byForce = false,
-  ): void {
-    const deadlineMs = this.#options.clock.nowMs() + (this.#topology?.settings.drainTimeoutMs ?? 0)
-    pools.isLeaving = false
+  #letLeave(pools: NodePools, node: TopologyNode | undefined): void {
+    const topology = this.#topology!
+    if (!pools.use.keepsIdle || pools.role !== node?.role) pools.closeIdle()
+    pools.role = node?.role ?? 'unknown'
+    const name = pools.target.node
+    const verdicts = {
+      primary: node ? judgeSession(topology, 'primary', name) : 'drain',
+      replica: node ? judgeSession(topology, 'replica', name) : 'drain',
+    } as const
+    if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
+    pools.isLeaving = verdicts.primary !== 'stay' || verdicts.replica !== 'stay'
     for (const client of [...pools.sessions]) {
-      switch (verdict === 'drain' ? 'drain' : verdict[client.route]) {
-        case 'stay':
-          client.leaving = undefined
-          break
-        case 'cut':
-          client.end('server_demoted', `${pools.target.node} is no longer the primary`, {
-            hint: 'Connect again: the new session goes to the primary.',
-          })
-          break
-        default:
-          pools.isLeaving = true
-          client.leaving ??= { deadlineMs, tried: false, byForce }
-          client.leaving.byForce = byForce
-          this.onRest(client)
+      this.#carryOut(verdicts[client.route], client, pools, node?.state === 'maintenance')
+    }
+  }
+
+  #carryOut(verdict: Verdict, client: Client, pools: NodePools, byForce: boolean): void {
+    switch (verdict) {
+      case 'stay':
+        client.leaving = undefined
+        return
+      case 'cut':
+        client.end('server_demoted', `${pools.target.node} is no longer the primary`, {
+          hint: 'Connect again: the new session goes to the primary.',
+        })
+        return
+      case 'move':
+        client.leaving = { deadlineMs: Infinity, tried: client.leaving?.tried ?? false, byForce: false }
+        this.onRest(client)
+        return
+      case 'drain': {
+        const timeoutMs = this.#topology?.settings.drainTimeoutMs ?? 0
+        const isNew = client.leaving === undefined || client.leaving.deadlineMs === Infinity
+        if (isNew) {
+          const deadlineMs = this.#options.clock.nowMs() + timeoutMs
+          client.leaving = { deadlineMs, tried: false, byForce }
+        } else client.leaving!.byForce = byForce
+        this.onRest(client)
+        return
       }
+      default:
+        verdict satisfies never
     }
   }
 
@@ -268,7 +325,7 @@ export class Dispatcher {
     if (!topology) return undefined
     const { nodes } = candidatesFor(topology, client.route, this.#options.settings.zone)
     const others = nodes.filter(node => node.name !== client.server?.target.node)
-    const chosen = this.#choose(others)
+    const chosen = this.#choose(this.#troubles.leaveOut(others))
     return chosen && this.#poolsOf(chosen).openFor(client, user)
   }
 
@@ -279,11 +336,15 @@ export class Dispatcher {
     const limitMs = kind === 'no_route' ? failoverWaitMs : queryWaitTimeoutMs
     this.#parked.add(client)
     counters.clientsWaiting = this.#parked.size
-    client.waitAtMost(
-      limitMs - waitedMs,
-      kind,
-      () => `${reason} (waited ${Math.round(limitMs / 100) / 10} s)`,
-    )
+    // Whoever may connect is told that much; names and reasons are the operator's.
+    const told = kind === 'no_route' ? noRoute[client.route] : 'the server has no connection left'
+    client.waitAtMost(limitMs - waitedMs, kind, () => {
+      this.#options.log.warn(
+        { event: 'client.no_route', client: client.address, route: client.route },
+        `a client is turned away after ${limitMs} ms: ${reason}`,
+      )
+      return `${told} (waited ${Math.round(limitMs / 100) / 10} s)`
+    })
     if (this.#retryTimer) return
     this.#retryTimer = this.#options.timers.after(retryMs, () => this.#retryParked())
   }
@@ -310,4 +371,13 @@ export class Dispatcher {
       () => `no connection to ${node} became free within ${queryWaitTimeoutMs} ms (query_wait_timeout)`,
     )
   }
+}
+
+const noRoute = {
+  primary: 'there is no primary to write to now',
+  replica: 'there is no server to read from now',
+}
+
+function namesOf(nodes: readonly TopologyNode[]): string {
+  return nodes.map(node => node.name).join(' and ')
 }

@@ -15,13 +15,13 @@ function row(columns: (string | undefined)[]): Buffer {
   return Buffer.concat(parts)
 }
 
-const clean = ['0', '0', 'f', '0', 'alice', 'alice', '0', undefined, undefined]
+const clean = ['0', '0', 'f', '0', 'alice', 'alice', '0', undefined, 'f', undefined, '0/10']
 
 const stateOf = (columns: (string | undefined)[]) =>
   readSessionState({ failed: false, replies: [{ rows: [row(columns)] }] }, 'alice')
 
 test('a session that holds nothing has no obstacles', () => {
-  assert.deepEqual(stateOf(clean), { obstacles: [], settings: [], prepared: [] })
+  assert.deepEqual(stateOf(clean), { obstacles: [], settings: [], prepared: [], position: '0/10' })
 })
 
 test('each kind of state that cannot be rebuilt is an obstacle', () => {
@@ -33,6 +33,8 @@ test('each kind of state that cannot be rebuilt is an obstacle', () => {
     [4, 'bob', /another role/],
     [5, 'bob', /another role/],
     [6, '3', /functions/],
+    [8, 't', /too long/],
+    [9, JSON.stringify([['p', 'prepare p as select 1; drop table t', true, []]]), /together with others/],
   ] as const) {
     const state = stateOf(clean.with(place, value))
     assert.equal(state?.obstacles.length, 1)
@@ -40,21 +42,22 @@ test('each kind of state that cannot be rebuilt is an obstacle', () => {
   }
 })
 
-test('an answer without a row is no state', () => {
+test('an answer that is not as expected is no state', () => {
+  assert.equal(stateOf(clean.with(7, '[["a\\"]]')), undefined)
   assert.equal(readSessionState({ failed: false, replies: [] }, 'alice'), undefined)
 })
 
 test('settings and prepared statements are written as messages, each ReadyForQuery counted', () => {
   const state = stateOf(
     clean.with(7, JSON.stringify([['search_path', `a'b, "c\\d"`]])).with(
-      8,
+      9,
       JSON.stringify([
         ['one', 'select $1', false, ['23']],
         ['two', 'PREPARE two AS SELECT 2', true, []],
       ]),
     ),
   )
-  const { messages, readyForQueries } = writeSessionState(state!)
+  const { messages, readyForQueries } = writeSessionState(state!, Buffer.from('P\0\0\0\x07\0\0\0', 'latin1'))
   const seen: string[] = []
   new MessageReader(1000).push(messages, (code, body) => {
     seen.push(`${String.fromCharCode(code)} ${body.toString('latin1').replaceAll('\0', '|')}`)
@@ -64,11 +67,16 @@ test('settings and prepared statements are written as messages, each ReadyForQue
     `Q SELECT pg_catalog.set_config('search_path', E'a''b, "c\\\\d"', false)|`,
     'Q PREPARE two AS SELECT 2|',
     'P one|select $1||\x01|||\x17',
+    'P |||',
     'S ',
   ])
   assert.equal(readyForQueries, 3)
 })
 
 test('nothing to carry, nothing to send', () => {
-  assert.equal(writeSessionState({ obstacles: [], settings: [], prepared: [] }).readyForQueries, 0)
+  assert.equal(
+    writeSessionState({ obstacles: [], settings: [], prepared: [], position: '0/10' }, undefined)
+      .readyForQueries,
+    0,
+  )
 })

@@ -1,7 +1,18 @@
+import type { Timer, Timers } from '../runtime/timers.ts'
+import { Lexer, Token } from '../sql/lexer.ts'
 import { TransactionStatus } from '../wire/codes.ts'
-import { readDataRow, sync, writeParse, writeQuery } from '../wire/messages.ts'
+import {
+  readDataRow,
+  sync,
+  writeBind,
+  writeCloseStatement,
+  writeExecute,
+  writeParse,
+  writeQuery,
+} from '../wire/messages.ts'
 import type { Client } from './client.ts'
-import type { Answer, LoginFailure, ServerConnection, ServerUser } from './server.ts'
+import type { Answer, LoginFailure } from './conversations.ts'
+import type { ServerConnection, ServerUser } from './server.ts'
 
 /**
  * Moves a session to another server between two requests, without the client noticing: asks the old server what
@@ -10,6 +21,7 @@ import type { Answer, LoginFailure, ServerConnection, ServerUser } from './serve
  */
 export interface MoveOptions {
   client: Client
+  timers: Timers
   /** Opens a connection to the node to move to, or takes an idle one. */
   openTarget: (user: ServerUser) => ServerConnection | undefined
   /** `moved` to the new server, or still on the old one with the reason. The client may have ended meanwhile. */
@@ -22,10 +34,27 @@ export interface SessionState {
   obstacles: string[]
   settings: [name: string, value: string][]
   prepared: { name: string; statement: string; fromSql: boolean; types: number[] }[]
+  /** How far the session may have read: its next server must have come as far. An LSN as text. */
+  position: string
 }
 
-/** One row that tells everything; `pg_catalog` is named so that the session's search_path does not matter. */
-const question = writeQuery(`SELECT
+/** A whole move takes no longer; the client is not read from meanwhile. */
+const moveTimeoutMs = 2000
+/** Between two looks at how far the other server has come. */
+const catchUpPauseMs = 20
+/** Prepared statements that are longer than this in all stay where they are. */
+const preparedBytesMax = 256 * 1024
+const questionName = 'pgherd_question'
+
+/**
+ * One row that tells everything. `pg_catalog` is named so that the session's search_path does not matter. Asked by
+ * extended messages under a name of its own, so that the session's unnamed statement survives it.
+ */
+function question(hasSqlBodies: boolean): Buffer {
+  const body = hasSqlBodies
+    ? "coalesce(prosrc, '') || coalesce(pg_catalog.pg_get_function_sqlbody(oid), '')"
+    : "coalesce(prosrc, '')"
+  const sql = `SELECT
  (SELECT count(*) FROM pg_catalog.pg_listening_channels()),
  (SELECT count(*) FROM pg_catalog.pg_cursors WHERE is_holdable),
  pg_catalog.pg_my_temp_schema() <> 0,
@@ -33,11 +62,29 @@ const question = writeQuery(`SELECT
  session_user,
  current_user,
  (SELECT count(*) FROM pg_catalog.pg_proc
-   WHERE oid >= 16384 AND prosrc ~* '\\m(set_config|set)\\M'),
+   WHERE oid >= 16384 AND prokind <> 'a'
+     AND ${body} ~* '\\mset_config\\M|\\mset\\s+(session\\s+|local\\s+)?["\\w]+\\s*\\.\\s*["\\w]+\\s*(=|to\\M)'),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, setting)) FROM pg_catalog.pg_settings
    WHERE source = 'session' AND name NOT LIKE 'transaction%'),
+ (SELECT coalesce(pg_catalog.sum(pg_catalog.octet_length(statement)), 0) > ${preparedBytesMax}
+   FROM pg_catalog.pg_prepared_statements),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, statement, from_sql, parameter_types::oid[]))
-   FROM pg_catalog.pg_prepared_statements)`)
+   FROM pg_catalog.pg_prepared_statements
+  WHERE name <> '${questionName}' AND (SELECT pg_catalog.sum(pg_catalog.octet_length(statement))
+   FROM pg_catalog.pg_prepared_statements) <= ${preparedBytesMax}),
+ CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+      ELSE pg_catalog.pg_current_wal_insert_lsn() END::text`
+  return Buffer.concat([
+    writeParse(questionName, sql, []),
+    writeBind('', questionName),
+    writeExecute(''),
+    writeCloseStatement(questionName),
+    sync,
+  ])
+}
+
+const questionBefore14 = question(false)
+const questionFrom14 = question(true)
 
 export function moveSession(options: MoveOptions): void {
   new Move(options).start()
@@ -48,6 +95,7 @@ class Move implements ServerUser {
   readonly #old: ServerConnection
   #target: ServerConnection | undefined
   #state: SessionState | undefined
+  #timer: Timer | undefined
   #over = false
 
   constructor(options: MoveOptions) {
@@ -56,12 +104,29 @@ class Move implements ServerUser {
   }
 
   start(): void {
-    const { client } = this.#options
-    if (client.hiddenState)
-      return this.#options.done(undefined, 'it may hold settings that cannot be read back')
-    if (this.#old.challenged) return this.#options.done(undefined, 'only its client knows the password')
+    const { client, timers, done } = this.#options
+    const obstacle = this.#obstacle()
+    if (obstacle !== undefined) return done(undefined, obstacle)
+    this.#timer = timers.after(moveTimeoutMs, () => this.#onTimeout())
     client.hold()
-    this.#old.ask(question, 1, answer => this.#onSessionState(answer))
+    const version = Number.parseInt(this.#old.reported.get('server_version') ?? '', 10)
+    this.#old.ask(version >= 14 ? questionFrom14 : questionBefore14, 1, answer =>
+      this.#onSessionState(answer),
+    )
+  }
+
+  /** What is known without asking. */
+  #obstacle(): string | undefined {
+    const { client } = this.#options
+    const { relay } = client
+    if (this.#old.challenged) return 'only its client knows the password'
+    if (relay.hiddenState) return 'it may hold settings that cannot be read back'
+    if (relay.hasUnnamed && !relay.unnamed) return 'its unnamed statement is too long to be prepared again'
+    const { reported } = this.#old
+    // What is read back as text in another encoding would not be the same when it is written again.
+    if (reported.get('client_encoding') !== 'UTF8') return 'its client_encoding is not UTF8'
+    if (reported.get('standard_conforming_strings') !== 'on') return 'its standard_conforming_strings is off'
+    return undefined
   }
 
   #onSessionState(answer: Answer): void {
@@ -74,17 +139,32 @@ class Move implements ServerUser {
     const target = this.#options.openTarget(this)
     if (!target) return this.#stay('there is no other node to go to')
     this.#target = target
-    if (target.isActive) this.#rebuild(target)
+    if (target.isActive) this.#catchUp(target)
   }
 
   onServerReady(server: ServerConnection): void {
     if (server.challenged) return this.#stay('the other node asks for a password')
-    this.#rebuild(server)
+    this.#catchUp(server)
+  }
+
+  /** A session must not see less on its new server than it has seen: it waits until that has replayed as much. */
+  #catchUp(target: ServerConnection): void {
+    if (this.#gone() || !this.#state) return
+    const sql = `SELECT NOT pg_catalog.pg_is_in_recovery()
+      OR pg_catalog.pg_last_wal_replay_lsn() >= ${literal(this.#state.position)}::pg_catalog.pg_lsn`
+    target.ask(writeQuery(sql), 1, answer => {
+      if (this.#gone()) return
+      const row = answer.replies[0]?.rows[0]
+      if (answer.failed || !row) return this.#stay('the other node did not say how far it has come')
+      if (readDataRow(row)[0] === 't') return this.#rebuild(target)
+      this.#options.timers.after(catchUpPauseMs, () => this.#catchUp(target))
+    })
   }
 
   #rebuild(target: ServerConnection): void {
     if (this.#gone() || !this.#state) return
-    const { messages, readyForQueries } = writeSessionState(this.#state)
+    const { unnamed, hasUnnamed } = this.#options.client.relay
+    const { messages, readyForQueries } = writeSessionState(this.#state, hasUnnamed ? unnamed : undefined)
     if (readyForQueries === 0) return this.#finish(target)
     target.ask(messages, readyForQueries, answer => {
       if (this.#gone()) return
@@ -97,24 +177,35 @@ class Move implements ServerUser {
 
   #finish(target: ServerConnection): void {
     const { client, done } = this.#options
-    this.#over = true
+    this.#end()
     this.#target = undefined
     for (const [name, value] of target.reported) {
       if (this.#old.reported.get(name) !== value) client.tellParameter(name, value)
     }
-    client.goOn(target)
-    this.#old.release(true)
+    // Before the client goes on: it may end with what it has sent meanwhile.
     done(target, '')
+    client.goOn(target)
+    this.#old.release()
   }
 
   #stay(reason: string): void {
     if (this.#over) return
-    this.#over = true
+    this.#end()
     this.#dropTarget()
     const { client, done } = this.#options
     client.goOn(this.#old)
-    if (this.#old.isClosed) client.end('server_lost', `the connection to ${this.#old.target.node} was lost`)
+    if (this.#old.isClosed) this.#tellLost()
     done(undefined, reason)
+  }
+
+  #onTimeout(): void {
+    if (this.#over) return
+    if (this.#old.isActive) return this.#stay(`the other node did not answer within ${moveTimeoutMs} ms`)
+    // The old server itself is silent: its session cannot go on either.
+    this.#end()
+    this.#dropTarget()
+    this.#tellLost()
+    this.#options.done(undefined, 'its server did not answer')
   }
 
   /** The client ended, or its server was lost, while its session was being moved. */
@@ -122,11 +213,20 @@ class Move implements ServerUser {
     const { client, done } = this.#options
     if (this.#over) return true
     if (!client.isClosed && !this.#old.isClosed) return false
-    this.#over = true
+    this.#end()
     this.#dropTarget()
-    if (!client.isClosed) client.end('server_lost', `the connection to ${this.#old.target.node} was lost`)
+    if (!client.isClosed) this.#tellLost()
     done(undefined, 'the session ended')
     return true
+  }
+
+  #end(): void {
+    this.#over = true
+    this.#timer?.cancel()
+  }
+
+  #tellLost(): void {
+    this.#options.client.end('server_lost', `the connection to ${this.#old.target.node} was lost`)
   }
 
   #dropTarget(): void {
@@ -136,8 +236,12 @@ class Move implements ServerUser {
     target?.destroy()
   }
 
-  onLoginMessage(): void {
+  onChallenge(): void {
     this.#stay('the other node asks for a password')
+  }
+
+  onLoginNotice(): void {
+    // The client has had its own when it logged in.
   }
 
   onLoginFailed(_server: ServerConnection, failure: LoginFailure): void {
@@ -164,8 +268,28 @@ class Move implements ServerUser {
 export function readSessionState(answer: Answer, loginUser: string): SessionState | undefined {
   const row = answer.replies[0]?.rows[0]
   if (!row) return undefined
-  const [channels, cursors, temporary, locks, sessionUser, currentUser, setters, settings, prepared] =
-    readDataRow(row)
+  try {
+    return sessionStateOf(readDataRow(row), Buffer.from(loginUser, 'latin1').toString())
+  } catch {
+    // Not the JSON that was asked for: an encoding or a server that is not understood.
+    return undefined
+  }
+}
+
+function sessionStateOf(columns: (string | undefined)[], loginUser: string): SessionState {
+  const [
+    channels,
+    cursors,
+    temporary,
+    locks,
+    sessionUser,
+    currentUser,
+    setters,
+    settings,
+    tooLong,
+    prepared,
+    position,
+  ] = columns
   const obstacles: string[] = []
   if (channels !== '0') obstacles.push('it listens on a channel')
   if (cursors !== '0') obstacles.push('it has an open cursor WITH HOLD')
@@ -173,18 +297,47 @@ export function readSessionState(answer: Answer, loginUser: string): SessionStat
   if (locks !== '0') obstacles.push('it holds an advisory lock')
   if (sessionUser !== loginUser || currentUser !== loginUser) obstacles.push('it runs as another role')
   if (setters !== '0') obstacles.push('functions of its database may have set what cannot be read back')
+  if (tooLong !== 'f') obstacles.push('its prepared statements are too long')
   type PreparedRow = [string, string, boolean, number[]]
+  const rows = prepared === undefined ? [] : (JSON.parse(prepared) as PreparedRow[])
+  const statements = rows.map(([name, statement, fromSql, types]) => ({
+    name,
+    statement,
+    fromSql,
+    types: types.map(Number),
+  }))
+  if (statements.some(({ statement, fromSql }) => fromSql && !isOnePrepare(statement))) {
+    obstacles.push('it has a statement that was prepared together with others')
+  }
   return {
     obstacles,
     settings: settings === undefined ? [] : (JSON.parse(settings) as [string, string][]),
-    prepared: (prepared === undefined ? [] : (JSON.parse(prepared) as PreparedRow[])).map(
-      ([name, statement, fromSql, types]) => ({ name, statement, fromSql, types: types.map(Number) }),
-    ),
+    prepared: statements,
+    position: position ?? '',
   }
 }
 
-/** The messages that make a fresh session carry the same state, and how many ReadyForQuery answer them. */
-export function writeSessionState(state: SessionState): { messages: Buffer; readyForQueries: number } {
+/** The server keeps the whole text that a PREPARE stood in: only one that is nothing else may be run again. */
+function isOnePrepare(statement: string): boolean {
+  const bytes = Buffer.from(statement)
+  const lexer = new Lexer(bytes, 0, bytes.length)
+  if (!lexer.next() || lexer.kind !== Token.Word || lexer.text() !== 'prepare') return false
+  let ended = false
+  while (lexer.next()) {
+    if (ended) return false
+    ended = lexer.isOther(0x3b)
+  }
+  return true
+}
+
+/**
+ * The messages that make a fresh session carry the same state, and how many ReadyForQuery answer them. `unnamed`:
+ * the Parse message of its unnamed statement.
+ */
+export function writeSessionState(
+  state: SessionState,
+  unnamed: Buffer | undefined,
+): { messages: Buffer; readyForQueries: number } {
   const messages: Buffer[] = []
   let readyForQueries = 0
   if (state.settings.length > 0) {
@@ -200,8 +353,9 @@ export function writeSessionState(state: SessionState): { messages: Buffer; read
     readyForQueries++
   }
   const parses = state.prepared.filter(({ fromSql }) => !fromSql)
-  if (parses.length > 0) {
+  if (parses.length > 0 || unnamed) {
     for (const { name, statement, types } of parses) messages.push(writeParse(name, statement, types))
+    if (unnamed) messages.push(unnamed)
     messages.push(sync)
     readyForQueries++
   }

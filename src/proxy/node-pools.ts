@@ -1,7 +1,7 @@
 import type { Role } from '../topology/types.ts'
 import type { Client } from './client.ts'
 import type { NodeCounters } from './counters.ts'
-import { Pool, type PoolOptions } from './pool.ts'
+import { Pool, type PoolOptions, type Use } from './pool.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
 
 /** Everything of one worker that concerns one node at one address: its pools and the sessions bound to it. */
@@ -9,18 +9,18 @@ export class NodePools {
   readonly target: Target
   readonly counters: NodeCounters
   readonly sessions = new Set<Client>()
+  readonly use: Use
   /** Role at the last topology, to notice that it changed. */
   role: Role = 'unknown'
   /** Some of its sessions are asked to leave. */
   isLeaving = false
-  /** Whether connections are kept when a session ends. */
-  keepIdle = true
   readonly #options: PoolOptions
   readonly #pools = new Map<string, Pool>()
 
   constructor(options: PoolOptions) {
     this.target = options.target
     this.counters = options.counters
+    this.use = options.use
     this.#options = options
   }
 
@@ -30,6 +30,10 @@ export class NodePools {
 
   acquire(client: Client): void {
     this.#poolOf(client).acquire(client)
+  }
+
+  hasIdleFor(client: Client): boolean {
+    return this.#pools.get(keyOf(client))?.hasIdleFor(client) ?? false
   }
 
   /** A connection for a session that moves here: an idle one that fits, else a new one. */
@@ -51,8 +55,8 @@ export class NodePools {
     return false
   }
 
-  takeWaiting(): Client[] {
-    return [...this.#pools.values()].flatMap(pool => pool.takeWaiting())
+  takeUnwelcome(): Client[] {
+    return [...this.#pools.values()].flatMap(pool => pool.takeUnwelcome())
   }
 
   closeIdle(): void {
@@ -61,19 +65,22 @@ export class NodePools {
 
   expire(): void {
     for (const [key, pool] of this.#pools) {
-      if (this.keepIdle) pool.expire()
-      else pool.closeIdle()
+      pool.expire()
       if (pool.isEmpty) this.#pools.delete(key)
     }
   }
 
   #poolOf(client: Client): Pool {
-    const key = `${client.database}\0${client.user}`
+    const key = keyOf(client)
     let pool = this.#pools.get(key)
     if (!pool) {
-      pool = new Pool(this.#options, () => this.keepIdle)
+      pool = new Pool(this.#options)
       this.#pools.set(key, pool)
     }
     return pool
   }
+}
+
+function keyOf(client: Client): string {
+  return `${client.database}\0${client.user}`
 }

@@ -1,3 +1,4 @@
+import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timers } from '../runtime/timers.ts'
 import type { Client } from './client.ts'
@@ -13,12 +14,21 @@ export interface PoolLimits {
   serverLifetimeMs: number
 }
 
+/** What the node of a pool may be used for now; changed in place with every topology. */
+export interface Use {
+  /** Sessions of these routes may begin. */
+  begins: Record<Route, boolean>
+  /** Connections are kept when a session ends. */
+  keepsIdle: boolean
+}
+
 export interface PoolOptions {
   target: Target
   limits: PoolLimits
   clock: Clock
   timers: Timers
   counters: NodeCounters
+  use: Use
 }
 
 /** How long a DISCARD ALL may take before the connection is given up. */
@@ -34,15 +44,18 @@ export class Pool implements ServerOwner {
   /** Waiting for a client; the one used last is at the end and is used first. */
   #idle: ServerConnection[] = []
   readonly #waiting = new Set<Client>()
-  readonly #keepIdle: () => boolean
 
-  constructor(options: PoolOptions, keepIdle: () => boolean) {
+  constructor(options: PoolOptions) {
     this.#options = options
-    this.#keepIdle = keepIdle
   }
 
   get isEmpty(): boolean {
     return this.#servers.size === 0 && this.#waiting.size === 0
+  }
+
+  /** Whether a client would get a connection that is there already. */
+  hasIdleFor(client: Client): boolean {
+    return !client.replication && this.#idle.some(each => each.parametersKey === client.parametersKey)
   }
 
   /** An idle connection that fits, a new one, or a place in the queue. */
@@ -51,11 +64,8 @@ export class Pool implements ServerOwner {
     if (idle) {
       idle.use(client)
       client.attach(idle)
-    } else if (this.#servers.size < this.#options.limits.poolSize) this.#open(client)
-    else if (this.#idle.length > 0) {
-      // An idle connection with other parameters gives way.
-      this.#idle.shift()?.destroy()
-      this.#open(client)
+    } else if (this.#servers.size < this.#options.limits.poolSize || this.#evict()) {
+      client.logInOn(this.#create(client, client))
     } else {
       this.#waiting.add(client)
       this.#options.counters.waiting++
@@ -69,9 +79,9 @@ export class Pool implements ServerOwner {
     return true
   }
 
-  /** Takes every waiting client out of the queue, for another node. */
-  takeWaiting(): Client[] {
-    const clients = [...this.#waiting]
+  /** Takes those waiting clients out of the queue that may not begin here any more. */
+  takeUnwelcome(): Client[] {
+    const clients = [...this.#waiting].filter(client => !this.#options.use.begins[client.route])
     for (const client of clients) this.abandon(client)
     return clients
   }
@@ -82,6 +92,7 @@ export class Pool implements ServerOwner {
 
   /** Closes connections that were idle or alive for too long; called about once a second. */
   expire(): void {
+    if (!this.#options.use.keepsIdle) return this.closeIdle()
     const nowMs = this.#options.clock.nowMs()
     const { serverIdleTimeoutMs, serverLifetimeMs } = this.#options.limits
     for (const server of [...this.#idle]) {
@@ -98,10 +109,30 @@ export class Pool implements ServerOwner {
     return idle ?? this.#create(client, user)
   }
 
+  onServerIdle(server: ServerConnection): void {
+    if (!this.#options.use.keepsIdle) return server.destroy()
+    this.#idle.push(server)
+    this.#serveNext()
+  }
+
+  onServerClosed(server: ServerConnection): void {
+    this.#idle = this.#idle.filter(each => each !== server)
+    if (this.#servers.delete(server)) this.#serveNext()
+  }
+
   #takeIdle(client: Client): ServerConnection | undefined {
     if (client.replication) return undefined
     const fitting = this.#idle.findLastIndex(each => each.parametersKey === client.parametersKey)
     return fitting < 0 ? undefined : this.#idle.splice(fitting, 1)[0]
+  }
+
+  /** The connection that was idle for longest, with whatever parameters, gives way. Its room is the caller's. */
+  #evict(): boolean {
+    const oldest = this.#idle.shift()
+    if (!oldest) return false
+    this.#servers.delete(oldest)
+    oldest.destroy()
+    return true
   }
 
   #create(client: Client, user: ServerUser): ServerConnection {
@@ -114,6 +145,8 @@ export class Pool implements ServerOwner {
         reusable: !client.replication,
         connectTimeoutMs: limits.serverConnectTimeoutMs,
         resetTimeoutMs,
+        // What a client has left running keeps its connection no longer than any other.
+        finishTimeoutMs: limits.serverLifetimeMs,
         clock,
         timers,
         counters,
@@ -125,28 +158,13 @@ export class Pool implements ServerOwner {
     return server
   }
 
-  onServerIdle(server: ServerConnection): void {
-    if (!this.#keepIdle()) return server.destroy()
-    this.#idle.push(server)
-    this.#serveNext()
-  }
-
-  onServerClosed(server: ServerConnection): void {
-    this.#servers.delete(server)
-    this.#idle = this.#idle.filter(each => each !== server)
-    this.#serveNext()
-  }
-
-  #open(client: Client): void {
-    client.logInOn(this.#create(client, client))
-  }
-
   #serveNext(): void {
-    const [next] = this.#waiting
-    if (!next) return
     const hasRoom = this.#idle.length > 0 || this.#servers.size < this.#options.limits.poolSize
     if (!hasRoom) return
-    this.abandon(next)
-    this.acquire(next)
+    for (const client of this.#waiting) {
+      if (!this.#options.use.begins[client.route]) continue
+      this.abandon(client)
+      return this.acquire(client)
+    }
   }
 }

@@ -1,12 +1,20 @@
 import { connect, type Socket } from 'node:net'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { Authentication, Server as Code, TransactionStatus } from '../wire/codes.ts'
-import { readErrorFields, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
-import { MessageReader } from '../wire/reader.ts'
-import { Scanner } from '../wire/scanner.ts'
+import { Server as Code, TransactionStatus } from '../wire/codes.ts'
+import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
 import { writeCancelRequest, writeStartup } from '../wire/startup.ts'
+import { Owed, type OwedAnswers } from './answers.ts'
+import {
+  type Answer,
+  type Conversation,
+  IdleConversation,
+  LoginConversation,
+  type LoginFailure,
+  QuestionConversation,
+} from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
+import { ServerRelay } from './server-relay.ts'
 
 /** Where a server connection goes. */
 export interface Target {
@@ -15,23 +23,12 @@ export interface Target {
   port: number
 }
 
-/** Why a login at a server did not end in a session. */
-export type LoginFailure =
-  /** Not reached, or it went away or fell silent before it asked or said anything. */
-  | { kind: 'unreachable'; message: string }
-  /** It answers, but takes no sessions now (57P03 while starting up or shutting down). */
-  | { kind: 'not_accepting'; message: string }
-  /** It has no connection left (53300). */
-  | { kind: 'full'; message: string }
-  /** It refused this user, database or parameter: its own ErrorResponse is the answer. */
-  | { kind: 'refused'; body: Buffer }
-  /** It was lost when the client had already answered a challenge. */
-  | { kind: 'lost'; message: string }
-
 /** The client that a server connection works for at the moment. */
 export interface ServerUser {
-  /** A challenge or a notice during login, to be passed on. */
-  onLoginMessage(code: number, body: Buffer): void
+  /** The server asks for something that only the client knows: the body of an Authentication message. */
+  onChallenge(body: Buffer): void
+  /** A NoticeResponse during the login. */
+  onLoginNotice(body: Buffer): void
   onServerReady(server: ServerConnection): void
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void
   /** Answers to pass on; `idle` when after them nothing is outstanding and no transaction is open. */
@@ -53,18 +50,21 @@ export interface ServerOptions {
   parametersKey: string
   /** Whether it may serve another client afterwards. */
   reusable: boolean
+  /** Limit for connecting, and for each answer of the server during the login. */
   connectTimeoutMs: number
+  /** Limit for the reset between two clients. */
   resetTimeoutMs: number
+  /** Limit for what a client has left running. */
+  finishTimeoutMs: number
   clock: Clock
   timers: Timers
   counters: NodeCounters
   owner: ServerOwner
 }
 
-const State = { Connecting: 0, Login: 1, Active: 2, Asking: 3, Resetting: 4, Idle: 5, Closed: 6 } as const
+const State = { Login: 0, Active: 1, Asking: 2, Finishing: 3, Resetting: 4, Idle: 5, Closed: 6 } as const
 type State = (typeof State)[keyof typeof State]
 
-const loginBytesMax = 1024 * 1024
 const discardAll = writeQuery('DISCARD ALL')
 const rollback = writeQuery('ROLLBACK')
 
@@ -73,10 +73,10 @@ const rollback = writeQuery('ROLLBACK')
  * authentication through, relays, is reset, and waits for the next client.
  *
  * ```
- * Connecting -> Login -> Active <-> Asking        (Asking: the proxy's own questions between two requests)
- *                          |  ^
- *                          v  |  use()
- *                      Resetting -> Idle          any -> Closed
+ * Login -> Active <-> Asking            (Asking: the proxy's own questions between two requests)
+ *            |  ^
+ *            v  | use()
+ *   Finishing -> Resetting -> Idle      any -> Closed
  * ```
  */
 export class ServerConnection {
@@ -87,36 +87,28 @@ export class ServerConnection {
   readonly reported = new Map<string, string>()
   processId = 0
   secret: Buffer = Buffer.alloc(0)
-  /** Whether it asked for a password; then only the client who gave it may use this connection. */
-  challenged = false
   idleSinceMs = 0
-  /** ReadyForQuery still owed by the server. */
-  outstanding = 0
   /** Extended messages were passed on that no Sync has followed yet. */
   unsynced = false
-  status: number = TransactionStatus.Idle
 
   readonly #options: ServerOptions
   readonly #socket: Socket
-  readonly #scanner = new Scanner()
-  #reader = new MessageReader(loginBytesMax)
-  #state: State = State.Connecting
+  readonly #relayed = new ServerRelay({
+    onParameter: body => this.#noteParameter(body),
+    onReady: () => this.#onReadyForQuery(),
+  })
+  readonly #login: LoginConversation
+  #state: State = State.Login
+  #conversation: Conversation | undefined
   #user: ServerUser | undefined
   #timer: Timer | undefined
   #failure: LoginFailure | undefined
-  #heard = false
+  #abandoned = false
   #used = false
   #unitStartMs = 0
-  /** Whether the oldest outstanding request is a Sync; known only while just one is outstanding. */
-  #syncOutstanding = false
-  /** A ReadyForQuery or ParameterStatus body that is split over two pieces. */
-  #split: Buffer[] = []
-  #resetsOwed = 0
   #cancels = 0
   #releaseWanted = false
-  #ask:
-    | { replies: Reply[]; rows: Buffer[]; owed: number; failed: boolean; done: (a: Answer) => void }
-    | undefined
+  #asked: ((answer: Answer) => void) | undefined
 
   constructor(options: ServerOptions, user: ServerUser) {
     this.#options = options
@@ -124,6 +116,25 @@ export class ServerConnection {
     this.parametersKey = options.parametersKey
     this.createdMs = options.clock.nowMs()
     this.#user = user
+    this.#login = new LoginConversation({
+      onChallenge: body => {
+        // From now on it is the client's turn, which has its own limit.
+        this.#timer?.cancel()
+        this.#user?.onChallenge(body)
+      },
+      onNotice: body => this.#user?.onLoginNotice(body),
+      onParameter: (name, value) => this.reported.set(name, value),
+      onKey: (processId, secret) => {
+        this.processId = processId
+        this.secret = secret
+      },
+      onRefused: failure => {
+        this.#failure = failure
+        this.#close('login failed')
+      },
+      onReady: () => this.#onReady(),
+    })
+    this.#conversation = this.#login
     this.#socket = connect({
       host: options.target.host,
       port: options.target.port,
@@ -136,9 +147,7 @@ export class ServerConnection {
     this.#socket.on('drain', () => this.#user?.onServerWritable())
     this.#socket.on('error', error => this.#close(describeSocketError(error)))
     this.#socket.on('close', () => this.#close('the server closed the connection'))
-    this.#timer = options.timers.after(options.connectTimeoutMs, () =>
-      this.#close(`no answer within ${options.connectTimeoutMs} ms`),
-    )
+    this.#limitLogin()
     options.counters.connecting++
   }
 
@@ -151,31 +160,46 @@ export class ServerConnection {
     return this.#state === State.Active
   }
 
+  /** Whether it asked for a password; then only the client who gave it may use this connection. */
+  get challenged(): boolean {
+    return this.#login.challenged
+  }
+
+  /** It works on something for its client, or holds something half-done. */
+  get isBusy(): boolean {
+    return !this.owed.isEmpty || this.unsynced || this.owed.discarding
+  }
+
   /** Nothing outstanding, nothing half-sent, no transaction open. */
   get isAtRest(): boolean {
-    return (
-      this.outstanding === 0 &&
-      !this.unsynced &&
-      this.status === TransactionStatus.Idle &&
-      this.#scanner.atBoundary &&
-      this.#split.length === 0
-    )
+    return !this.isBusy && this.status === TransactionStatus.Idle && this.atMessageBoundary
   }
 
   /** Whether what the client receives next begins a message. */
   get atMessageBoundary(): boolean {
-    return this.#scanner.atBoundary && this.#split.length === 0
+    return this.#relayed.atBoundary
+  }
+
+  /** What it owes the client, in order. */
+  get owed(): OwedAnswers {
+    return this.#relayed.owed
+  }
+
+  /** Transaction status at its last ReadyForQuery. */
+  get status(): number {
+    return this.#relayed.status
   }
 
   /** Whether the last thing it sent was an error: a FATAL one, when nothing follows. */
   get endedWithError(): boolean {
-    return this.#scanner.code === Code.ErrorResponse
+    return this.#relayed.endedWithError
   }
 
   /** Gives an idle connection to a client. */
   use(user: ServerUser): void {
     this.#user = user
     this.#state = State.Active
+    this.#conversation = undefined
     this.#options.counters.idle--
   }
 
@@ -189,6 +213,12 @@ export class ServerConnection {
     return this.#socket.write(chunk)
   }
 
+  /** The client's answer to a challenge. */
+  answerChallenge(message: Buffer): void {
+    this.#limitLogin()
+    this.#socket.write(message)
+  }
+
   pause(): void {
     this.#socket.pause()
   }
@@ -197,14 +227,12 @@ export class ServerConnection {
     this.#socket.resume()
   }
 
-  /** A request was passed on that one ReadyForQuery will answer. */
-  request(isSync: boolean, nowMs: number): void {
+  /** A request was passed on. */
+  request(kind: Owed, nowMs: number): void {
     this.#used = true
-    this.unsynced = false
-    if (this.outstanding++ === 0) {
-      this.#unitStartMs = nowMs
-      this.#syncOutstanding = isSync
-    }
+    if (this.owed.isEmpty) this.#unitStartMs = nowMs
+    if (!this.owed.push(kind)) return
+    this.unsynced = kind !== Owed.Sync && kind !== Owed.Query
   }
 
   /**
@@ -214,61 +242,55 @@ export class ServerConnection {
   cancel(done: () => void): void {
     this.#cancels++
     const { host, port } = this.target
+    const socket = connect({ host, port })
+    let finished = false
     const finish = (): void => {
+      if (finished) return
+      finished = true
       timer.cancel()
       socket.destroy()
       this.#cancels--
-      if (this.#releaseWanted) this.release(true)
+      if (this.#releaseWanted) this.#reset()
       done()
     }
-    const socket = connect({ host, port })
-    let finished = false
-    const once = (): void => {
-      if (finished) return
-      finished = true
-      finish()
-    }
-    const timer = this.#options.timers.after(this.#options.connectTimeoutMs, once)
+    const timer = this.#options.timers.after(this.#options.connectTimeoutMs, finish)
     socket.on('connect', () => socket.write(writeCancelRequest(this.processId, this.secret)))
-    socket.on('error', once)
+    socket.on('error', finish)
     // PostgreSQL closes the connection when the signal has been sent.
-    socket.on('close', once)
+    socket.on('close', finish)
     socket.resume()
   }
 
   /**
-   * The client is done. `clean` says that everything it sent was whole messages. The connection is reset and
-   * kept when it can serve another client; else what still runs is cancelled and the connection closed.
+   * The client has left in good order: what it had sent is finished (bounded), what it gets back is thrown away,
+   * then the connection is reset and kept for the next client if it may be.
    */
-  release(clean: boolean): void {
+  release(): void {
     if (this.#state === State.Closed) return
     this.#user = undefined
-    const reusable =
-      clean &&
-      this.#options.reusable &&
-      this.#state === State.Active &&
-      !this.challenged &&
-      this.outstanding === 0 &&
-      !this.unsynced &&
-      this.atMessageBoundary
-    if (!reusable) {
-      if (this.outstanding > 0 && this.processId !== 0) this.cancel(() => undefined)
-      return this.destroy()
-    }
-    if (this.#cancels > 0) {
-      this.#releaseWanted = true
-      return
-    }
-    this.#releaseWanted = false
+    // A server that waits for copy data would wait for ever.
+    if (this.#state !== State.Active || this.owed.isCopyIn) return this.abort()
     this.#socket.resume()
-    if (!this.#used) return this.#becomeIdle()
-    this.#reset()
+    // What no Sync has followed is not answered, and undone with the connection.
+    if (this.owed.ready === 0) return this.#finished()
+    this.#state = State.Finishing
+    const { timers, finishTimeoutMs } = this.#options
+    this.#timer = timers.after(finishTimeoutMs, () => this.abort())
+  }
+
+  /** The client is gone in the middle of something: what runs is cancelled and the connection closed. */
+  abort(): void {
+    if (this.#state === State.Closed) return
+    this.#user = undefined
+    if (!this.owed.isEmpty && this.processId !== 0) this.cancel(() => undefined)
+    this.destroy()
   }
 
   /** Says goodbye and closes. */
   destroy(): void {
     if (this.#state === State.Closed) return
-    if (this.#socket.writable) this.#socket.write(terminate)
+    this.#abandoned = true
+    if (this.#socket.writable && this.#state !== State.Login) this.#socket.write(terminate)
     this.#close('closed by pgherd')
   }
 
@@ -278,209 +300,121 @@ export class ServerConnection {
    */
   ask(messages: Buffer, readyForQueries: number, done: (answer: Answer) => void): void {
     this.#state = State.Asking
-    this.#reader = new MessageReader(loginBytesMax)
-    this.#ask = { replies: [], rows: [], owed: readyForQueries, failed: false, done }
     this.#used = true
+    this.#asked = done
+    this.#conversation = new QuestionConversation(readyForQueries, (code, body) => this.#aside(code, body))
     this.#socket.resume()
     this.#socket.write(messages)
   }
 
   #onData(chunk: Buffer): void {
-    switch (this.#state) {
-      case State.Active:
-        return this.#relay(chunk)
-      case State.Connecting:
-      case State.Login:
-        return this.#login(chunk)
-      case State.Asking:
-        return this.#answered(chunk)
-      case State.Resetting:
-        return this.#resetting(chunk)
-      case State.Idle:
-        return this.#whileIdle(chunk)
-      default:
-    }
+    if (this.#state === State.Active || this.#state === State.Finishing) return this.#relay(chunk)
+    const conversation = this.#conversation
+    if (!conversation || this.#state === State.Closed) return
+    if (conversation === this.#login && !this.challenged) this.#limitLogin()
+    const rest = conversation.push(chunk)
+    if (conversation.problem !== undefined) return this.#close(conversation.problem)
+    if (conversation instanceof QuestionConversation && conversation.isOver) this.#answered(conversation)
+    if (rest.length > 0) this.#onData(rest)
   }
 
-  // Relay: the hot path. Headers are looked at in place, the piece is passed on as it came.
+  // Relay.
 
   #relay(chunk: Buffer): void {
-    const scanner = this.#scanner
-    const end = chunk.length
-    if (this.#split.length > 0) this.#joinSplit(chunk)
-    let at = 0
-    while ((at = scanner.next(chunk, at, end)) >= 0) {
-      switch (scanner.code) {
-        case Code.ReadyForQuery:
-        case Code.ParameterStatus:
-          if (end - at >= scanner.bodyBytes) this.#note(scanner.code, chunk, at, at + scanner.bodyBytes)
-          else this.#split.push(Buffer.from(chunk.subarray(at, end)))
-          break
-        case Code.CopyInResponse:
-          this.#enterCopyIn()
-          break
-        default:
-      }
-    }
-    if (scanner.violation) return this.#close('the server sent a message with an impossible length')
-    this.#user?.onServerData(chunk, this.isAtRest)
+    const passed = this.#relayed.pass(chunk)
+    if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
+    this.#user?.onServerData(passed, this.isAtRest)
+    if (this.#state !== State.Finishing) return
+    if (this.owed.isCopyIn) this.abort()
+    else if (this.owed.ready === 0 && this.atMessageBoundary) this.#finished()
   }
 
-  #joinSplit(chunk: Buffer): void {
-    const scanner = this.#scanner
-    const bytes = Math.min(scanner.remainingBytes, chunk.length)
-    this.#split.push(Buffer.from(chunk.subarray(0, bytes)))
-    if (scanner.remainingBytes > chunk.length) return
-    const body = Buffer.concat(this.#split)
-    this.#split = []
-    this.#note(scanner.code, body, 0, body.length)
-  }
-
-  #note(code: number, buffer: Buffer, start: number, end: number): void {
-    if (code === Code.ParameterStatus) {
-      const parameter = readParameterStatus(buffer.subarray(start, end))
-      if (parameter) this.reported.set(parameter.name, parameter.value)
-      return
-    }
-    this.status = buffer[start] ?? TransactionStatus.Idle
-    if (this.outstanding === 0) return
-    this.outstanding--
-    const nowMs = this.#options.clock.nowMs()
-    this.#options.counters.queries++
-    this.#options.counters.latency.observe(nowMs - this.#unitStartMs)
+  #onReadyForQuery(): void {
+    const { clock, counters } = this.#options
+    const nowMs = clock.nowMs()
+    counters.queries++
+    counters.latency.observe(nowMs - this.#unitStartMs)
     this.#unitStartMs = nowMs
-    this.#syncOutstanding = false
   }
 
-  /**
-   * In copy-in mode the server ignores a Sync that came along with the Execute: it owes no ReadyForQuery for it,
-   * only for the one after CopyDone. Source: "COPY Operations".
-   */
-  #enterCopyIn(): void {
-    if (this.outstanding === 1 && this.#syncOutstanding) {
-      this.outstanding = 0
-      this.unsynced = true
-    }
+  #noteParameter(body: Buffer): void {
+    const parameter = readParameterStatus(body)
+    if (parameter) this.reported.set(parameter.name, parameter.value)
   }
 
-  // Login: every message is read whole.
+  // Login.
 
-  #login(chunk: Buffer): void {
-    this.#heard = true
-    const rest = this.#reader.push(chunk, (code, body) => this.#loginMessage(code, body))
-    if (this.#reader.problem !== undefined) return this.#close(this.#reader.problem)
-    if (rest.length > 0 && this.#state === State.Active) this.#relay(rest)
-  }
-
-  /** Returns false when the login is over. */
-  #loginMessage(code: number, body: Buffer): boolean {
+  /** Limits the time until the server says something. */
+  #limitLogin(): void {
     this.#timer?.cancel()
-    switch (code) {
-      case Code.Authentication:
-        if (this.#state === State.Connecting) this.#state = State.Login
-        if (body.length >= 4 && body.readUInt32BE(0) === Authentication.Ok) return true
-        this.challenged = true
-        this.#user?.onLoginMessage(code, body)
-        return true
-      case Code.ParameterStatus: {
-        const parameter = readParameterStatus(body)
-        if (parameter) this.reported.set(parameter.name, parameter.value)
-        return true
-      }
-      case Code.BackendKeyData:
-        if (body.length >= 8) {
-          this.processId = body.readInt32BE(0)
-          this.secret = Buffer.from(body.subarray(4))
-        }
-        return true
-      case Code.NoticeResponse:
-        this.#user?.onLoginMessage(code, body)
-        return true
-      case Code.ErrorResponse:
-        this.#failure = classify(body)
-        this.#close('login failed')
-        return false
-      case Code.ReadyForQuery:
-        this.#options.counters.connecting--
-        this.#options.counters.connects++
-        this.#state = State.Active
-        this.#user?.onServerReady(this)
-        return false
-      default:
-        this.#close(`unexpected message '${String.fromCharCode(code)}' during login`)
-        return false
-    }
+    const { timers, connectTimeoutMs } = this.#options
+    this.#timer = timers.after(connectTimeoutMs, () => this.#close(`no answer within ${connectTimeoutMs} ms`))
+  }
+
+  #onReady(): void {
+    this.#timer?.cancel()
+    this.#options.counters.connecting--
+    this.#options.counters.connects++
+    this.#state = State.Active
+    this.#conversation = undefined
+    this.#user?.onServerReady(this)
   }
 
   // The proxy's own questions.
 
-  #answered(chunk: Buffer): void {
-    const ask = this.#ask
-    if (!ask) return
-    this.#reader.push(chunk, (code, body) => {
-      if (code === Code.DataRow) ask.rows.push(Buffer.from(body))
-      else if (code === Code.ErrorResponse) ask.failed = true
-      else if (code === Code.ParameterStatus) this.#note(code, body, 0, body.length)
-      else if (code === Code.CommandComplete) {
-        ask.replies.push({ rows: ask.rows })
-        ask.rows = []
-      } else if (code === Code.ReadyForQuery) {
-        this.status = body[0] ?? TransactionStatus.Idle
-        ask.owed--
-      }
-      return ask.owed > 0
-    })
-    if (this.#reader.problem !== undefined) return this.#close(this.#reader.problem)
-    if (ask.owed > 0) return
-    this.#ask = undefined
-    this.#state = State.Active
-    ask.done({ failed: ask.failed, replies: ask.replies })
+  /** What a server says beside an answer is the client's. */
+  #aside(code: number, body: Buffer): void {
+    if (code === Code.ParameterStatus) this.#noteParameter(body)
+    this.#user?.onServerData(frame(code, body), false)
   }
 
-  // Reset and idle.
+  #answered({ answer, status }: QuestionConversation): void {
+    this.#relayed.status = status
+    if (this.#state === State.Resetting) return this.#onReset(answer)
+    this.#state = State.Active
+    this.#conversation = undefined
+    const done = this.#asked
+    this.#asked = undefined
+    done?.(answer)
+  }
+
+  // Between two clients.
+
+  #finished(): void {
+    this.#timer?.cancel()
+    if (!this.#options.reusable || this.challenged || this.isBusy || !this.atMessageBoundary)
+      return this.destroy()
+    this.#state = State.Resetting
+    if (this.#cancels > 0) this.#releaseWanted = true
+    else this.#reset()
+  }
 
   #reset(): void {
-    this.#state = State.Resetting
-    this.#reader = new MessageReader(loginBytesMax)
+    this.#releaseWanted = false
+    if (this.#state !== State.Resetting) return
+    if (!this.#used) return this.#becomeIdle()
     const inTransaction = this.status !== TransactionStatus.Idle
-    this.#resetsOwed = inTransaction ? 2 : 1
+    this.#conversation = new QuestionConversation(inTransaction ? 2 : 1, (code, body) => {
+      if (code === Code.ParameterStatus) this.#noteParameter(body)
+    })
     this.#socket.write(inTransaction ? Buffer.concat([rollback, discardAll]) : discardAll)
-    this.#timer = this.#options.timers.after(this.#options.resetTimeoutMs, () =>
-      this.#close('reset timed out'),
-    )
+    const { timers, resetTimeoutMs } = this.#options
+    this.#timer = timers.after(resetTimeoutMs, () => this.#close('the reset timed out'))
   }
 
-  #resetting(chunk: Buffer): void {
-    this.#reader.push(chunk, (code, body) => {
-      if (code === Code.ErrorResponse) this.#close('DISCARD ALL failed')
-      else if (code === Code.ParameterStatus) this.#note(code, body, 0, body.length)
-      else if (code === Code.ReadyForQuery) {
-        this.status = body[0] ?? TransactionStatus.Idle
-        this.#resetsOwed--
-      }
-      return this.#state === State.Resetting
-    })
-    if (this.#state !== State.Resetting || this.#resetsOwed > 0) return
+  #onReset({ failed }: Answer): void {
     this.#timer?.cancel()
+    if (failed || this.status !== TransactionStatus.Idle) return this.destroy()
     this.#used = false
     this.#becomeIdle()
   }
 
   #becomeIdle(): void {
     this.#state = State.Idle
-    this.#reader = new MessageReader(loginBytesMax)
+    this.#conversation = new IdleConversation(body => this.#noteParameter(body))
     this.idleSinceMs = this.#options.clock.nowMs()
     this.#options.counters.idle++
     this.#options.owner.onServerIdle(this)
-  }
-
-  /** An idle server may report a changed parameter; anything else (mostly: it shuts down) ends it. */
-  #whileIdle(chunk: Buffer): void {
-    this.#reader.push(chunk, (code, body) => {
-      if (code === Code.ParameterStatus) this.#note(code, body, 0, body.length)
-      else if (code !== Code.NoticeResponse) this.#close('the server ended an idle connection')
-      return this.#state === State.Idle
-    })
   }
 
   #close(message: string): void {
@@ -489,54 +423,35 @@ export class ServerConnection {
     this.#state = State.Closed
     this.#timer?.cancel()
     // What a hung server has not taken yet is not waited for.
-    if (before === State.Connecting || this.#socket.writableLength > 0) this.#socket.destroy()
+    if (before === State.Login || this.#socket.writableLength > 0) this.#socket.destroy()
     else this.#socket.destroySoon()
     const { counters, owner } = this.#options
     const user = this.#user
     this.#user = undefined
     if (before === State.Idle) counters.idle--
-    if (before === State.Connecting || before === State.Login) {
+    if (before === State.Login) {
       counters.connecting--
       const failure = this.#failure ?? this.#silentFailure(message)
-      if (failure.kind !== 'refused') counters.connectFailures++
+      if (failure.kind !== 'refused' && !this.#abandoned) counters.connectFailures++
       owner.onServerClosed(this)
       user?.onLoginFailed(this, failure)
       return
     }
     owner.onServerClosed(this)
-    this.#ask?.done({ failed: true, replies: [] })
-    this.#ask = undefined
+    const asked = this.#asked
+    this.#asked = undefined
+    asked?.({ failed: true, replies: [] })
     if (user) {
       counters.serverLost++
       user.onServerLost(this, message)
     }
+    this.owed.clear()
   }
 
   #silentFailure(message: string): LoginFailure {
     if (this.challenged) return { kind: 'lost', message }
-    return { kind: this.#heard ? 'not_accepting' : 'unreachable', message }
+    return { kind: this.#login.heard ? 'not_accepting' : 'unreachable', message }
   }
-}
-
-/** The rows of each statement that completed; `failed` when any of them did not. */
-export interface Answer {
-  failed: boolean
-  replies: Reply[]
-}
-
-export interface Reply {
-  rows: Buffer[]
-}
-
-/** What an ErrorResponse during login means for the one who wanted to log in. */
-function classify(body: Buffer): LoginFailure {
-  const fields = readErrorFields(body)
-  const message = fields.get('M') ?? 'no message'
-  const sqlstate = fields.get('C') ?? ''
-  if (sqlstate === '57P03' || sqlstate === '57P01' || sqlstate === '57P02')
-    return { kind: 'not_accepting', message }
-  if (sqlstate === '53300') return { kind: 'full', message }
-  return { kind: 'refused', body: Buffer.from(body) }
 }
 
 function describeSocketError(error: Error): string {

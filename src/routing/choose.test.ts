@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Topology, TopologyNode } from '../topology/types.ts'
-import { candidatesFor, leastLoaded, mayStay } from './choose.ts'
+import { candidatesFor, judgeSession, leastLoaded } from './choose.ts'
 
 function node(name: string, over: Partial<TopologyNode> = {}): TopologyNode {
   return {
@@ -122,7 +122,7 @@ test('no candidate, no choice', () => {
 
 test('who may stay: a session for writes only on the one primary', () => {
   const stays = (nodes: TopologyNode[], over: Partial<Topology> = {}): string =>
-    mayStay(topology(nodes, over), 'primary', 'a')
+    judgeSession(topology(nodes, over), 'primary', 'a')
   assert.equal(stays([primary('a')]), 'stay')
   assert.equal(stays([primary('a', { accepting: false, writable: false })]), 'stay')
   assert.equal(stays([primary('a', { state: 'drain', writable: false })]), 'drain')
@@ -136,11 +136,11 @@ test('who may stay: a session for writes only on the one primary', () => {
 })
 
 test('who may stay: a session for reads also on a replica that lags, not on one that is drained or promoted', () => {
-  const stays = (nodes: TopologyNode[]): string => mayStay(topology(nodes), 'replica', 'b')
+  const stays = (nodes: TopologyNode[]): string => judgeSession(topology(nodes), 'replica', 'b')
   assert.equal(stays([node('b')]), 'stay')
   assert.equal(stays([node('b', { readable: false, reasons: ['lag'] })]), 'stay')
   assert.equal(stays([node('b', { state: 'drain', readable: false })]), 'drain')
-  assert.equal(stays([primary('b'), node('c')]), 'drain')
+  assert.equal(stays([primary('b'), node('c')]), 'move')
   assert.equal(stays([primary('b')]), 'stay')
   assert.equal(stays([node('c')]), 'drain')
 })

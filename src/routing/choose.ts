@@ -51,8 +51,16 @@ export function leastLoaded(
   return best
 }
 
-/** Whether a session of this route that is on the node now may stay there. */
-export function mayStay(topology: Topology, route: Route, name: string): 'stay' | 'drain' | 'cut' {
+/**
+ * What becomes of a session that is on a node now:
+ * - `stay`;
+ * - `move`: it would be better off elsewhere; it goes if it can be moved without its client noticing;
+ * - `drain`: it has to leave, but may end what it is doing;
+ * - `cut`: it must not do anything more there.
+ */
+export type Verdict = 'stay' | 'move' | 'drain' | 'cut'
+
+export function judgeSession(topology: Topology, route: Route, name: string): Verdict {
   const node = topology.nodes.find(each => each.name === name)
   if (!node) return 'drain'
   if (route === 'primary') {
@@ -65,7 +73,8 @@ export function mayStay(topology: Topology, route: Route, name: string): 'stay' 
     return node.state === 'active' ? 'stay' : 'drain'
   }
   if (node.state !== 'active') return 'drain'
-  if (node.role === 'primary' && topology.nodes.some(each => each.readable)) return 'drain'
+  // It came here while no replica could be read from.
+  if (node.role === 'primary' && topology.nodes.some(each => each.readable)) return 'move'
   return 'stay'
 }
 

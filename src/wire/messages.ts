@@ -66,15 +66,16 @@ export function writeParse(name: string, sql: string, parameterTypes: readonly n
   return frame(Client.Parse, Buffer.concat([text, types]))
 }
 
+/** One character a byte, as `readParameterStatus` gives them: the value goes on as it came. */
 export function writeParameterStatus(name: string, value: string): Buffer {
-  return frame(Server.ParameterStatus, Buffer.from(`${name}\0${value}\0`, 'utf8'))
+  return frame(Server.ParameterStatus, Buffer.from(`${name}\0${value}\0`, 'latin1'))
 }
 
 export function readParameterStatus(body: Buffer): { name: string; value: string } | undefined {
   const nameEnd = body.indexOf(0)
   const valueEnd = nameEnd < 0 ? -1 : body.indexOf(0, nameEnd + 1)
   if (valueEnd < 0) return undefined
-  return { name: body.toString('utf8', 0, nameEnd), value: body.toString('utf8', nameEnd + 1, valueEnd) }
+  return { name: body.toString('latin1', 0, nameEnd), value: body.toString('latin1', nameEnd + 1, valueEnd) }
 }
 
 export function writeBackendKeyData(processId: number, secret: Uint8Array): Buffer {
@@ -113,17 +114,16 @@ export function readDataRow(body: Buffer): (string | undefined)[] {
   return columns
 }
 
-/** SASL mechanisms that an AuthenticationSASL offers. */
-export function readSaslMechanisms(body: Buffer): string[] {
-  return body
-    .toString('utf8', 4)
-    .split('\0')
-    .filter(name => name !== '')
+/** Bind without parameters, with every result column as text. */
+export function writeBind(portal: string, statement: string): Buffer {
+  return frame(Client.Bind, Buffer.from(`${portal}\0${statement}\0\0\0\0\0\0\0`, 'utf8'))
 }
 
-export function writeAuthenticationSasl(mechanisms: readonly string[]): Buffer {
-  const type = Buffer.alloc(4)
-  type.writeUInt32BE(Authentication.SASL, 0)
-  const names = Buffer.from(`${mechanisms.map(name => `${name}\0`).join('')}\0`, 'utf8')
-  return frame(Server.Authentication, Buffer.concat([type, names]))
+/** Execute without a row limit. */
+export function writeExecute(portal: string): Buffer {
+  return frame(Client.Execute, Buffer.from(`${portal}\0\0\0\0\0`, 'utf8'))
+}
+
+export function writeCloseStatement(name: string): Buffer {
+  return frame(Client.Close, Buffer.from(`S${name}\0`, 'utf8'))
 }

@@ -60,7 +60,10 @@ export function readStartup(buffer: Buffer): StartupRead {
   }
 }
 
-/** Name and value pairs, each ended by a zero byte, the list by one more; undefined when it is not so. */
+/**
+ * Name and value pairs, each ended by a zero byte, the list by one more; undefined when it is not so. Every byte
+ * becomes one character: what encoding they are in is known to the server alone, and it must get the same bytes.
+ */
 function readParameters(body: Buffer): Map<string, string> | undefined {
   const parameters = new Map<string, string>()
   let at = 0
@@ -69,16 +72,16 @@ function readParameters(body: Buffer): Map<string, string> | undefined {
     const nameEnd = body.indexOf(0, at)
     const valueEnd = nameEnd < 0 ? -1 : body.indexOf(0, nameEnd + 1)
     if (valueEnd < 0) return undefined
-    parameters.set(body.toString('utf8', at, nameEnd), body.toString('utf8', nameEnd + 1, valueEnd))
+    parameters.set(body.toString('latin1', at, nameEnd), body.toString('latin1', nameEnd + 1, valueEnd))
     at = valueEnd + 1
   }
   return undefined
 }
 
-/** A StartupMessage of protocol 3.0 with the given parameters, in their order. */
+/** A StartupMessage of protocol 3.0 with the given parameters, in their order; one character a byte. */
 export function writeStartup(parameters: ReadonlyMap<string, string>): Buffer {
   const parts: Buffer[] = [Buffer.alloc(8)]
-  for (const [name, value] of parameters) parts.push(Buffer.from(`${name}\0${value}\0`, 'utf8'))
+  for (const [name, value] of parameters) parts.push(Buffer.from(`${name}\0${value}\0`, 'latin1'))
   parts.push(Buffer.from([0]))
   const packet = Buffer.concat(parts)
   packet.writeUInt32BE(packet.length, 0)

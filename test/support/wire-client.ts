@@ -59,10 +59,12 @@ export class WireClient {
   }
 
   async ready(from = 0): Promise<void> {
-    await until('ReadyForQuery', () => {
-      if (this.error) throw new Error(this.error.get('M'))
-      return this.received.slice(from).some(({ code }) => code === 'Z')
-    })
+    const seen = (wanted: string): Received | undefined =>
+      this.received.slice(from).find(({ code }) => code === wanted)
+    await until('ReadyForQuery', () => seen('Z') !== undefined || this.closed)
+    const error = seen('E')
+    if (error) throw new Error(readErrorFields(error.body).get('M'))
+    if (!seen('Z')) throw new Error('the connection was closed')
   }
 
   /** Fields of the last ErrorResponse. */

@@ -1,0 +1,187 @@
+import { Server as Code, TransactionStatus } from '../wire/codes.ts'
+import { frame } from '../wire/messages.ts'
+import { Scanner } from '../wire/scanner.ts'
+import { Owed, OwedAnswers } from './answers.ts'
+
+/** What a server's bytes tell about it. */
+export interface ServerRelayEvents {
+  /** The body of a ParameterStatus. */
+  onParameter(body: Buffer): void
+  /** A ReadyForQuery has come. */
+  onReady(): void
+}
+
+const headerLength = 5
+const empty = Buffer.alloc(0)
+const parseComplete = frame(Code.ParseComplete, empty)
+const closeComplete = frame(Code.CloseComplete, empty)
+
+/**
+ * Reads along with a server's bytes on their way to the client: which requests they answer, whether the server is
+ * at rest, and what it reports about itself. They are passed on as they came, but for answers to what only the
+ * proxy has asked (left out) and to what it has not asked (put in).
+ */
+export class ServerRelay {
+  /** What the server owes the client, in order. */
+  readonly owed = new OwedAnswers()
+  /** Transaction status at the last ReadyForQuery. */
+  status: number = TransactionStatus.Idle
+  violation = false
+  readonly #scanner = new Scanner()
+  readonly #events: ServerRelayEvents
+  /** A ReadyForQuery or ParameterStatus body that is split over two pieces. */
+  #split: Buffer[] = []
+  /** A header of which only a part has come, while it may have to be left out. */
+  #kept: Buffer = empty
+
+  constructor(events: ServerRelayEvents) {
+    this.#events = events
+  }
+
+  /** Whether what the client receives next begins a message. */
+  get atBoundary(): boolean {
+    return this.#scanner.atBoundary && this.#split.length === 0 && this.#kept.length === 0
+  }
+
+  /** Whether the last message was an error: a FATAL one, when nothing follows. */
+  get endedWithError(): boolean {
+    return this.#scanner.code === Code.ErrorResponse
+  }
+
+  /** Takes the next piece; returns what of it the client gets. */
+  pass(piece: Buffer): Buffer {
+    const chunk = this.#kept.length === 0 ? piece : Buffer.concat([this.#kept, piece])
+    this.#kept = empty
+    return this.owed.hasSpecial ? this.#passEdited(chunk) : this.#passAsIs(chunk)
+  }
+
+  /** What the client gets of answers to requests that were not passed on; none when others come before them. */
+  putIn(): Buffer {
+    const { owed } = this
+    if (!owed.hasSpecial || !this.atBoundary) return empty
+    const parts: Buffer[] = []
+    this.#putInto(parts)
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+  }
+
+  // The hot path: headers are looked at in place, nothing is copied.
+
+  #passAsIs(chunk: Buffer): Buffer {
+    const scanner = this.#scanner
+    const end = chunk.length
+    if (this.#split.length > 0) this.#joinSplit(chunk)
+    let at = 0
+    while ((at = scanner.next(chunk, at, end)) >= 0) this.#look(chunk, at, end)
+    this.violation = scanner.violation
+    return chunk
+  }
+
+  #passEdited(chunk: Buffer): Buffer {
+    const scanner = this.#scanner
+    const end = chunk.length
+    const parts: Buffer[] = []
+    if (this.#split.length > 0) this.#joinSplit(chunk)
+    let from = 0
+    let at = 0
+    while ((at = scanner.next(chunk, at, end)) >= 0) {
+      const start = at - headerLength
+      const own = this.#isOwn(scanner.code)
+      if (own || isSkipped(this.owed.head)) {
+        if (start > from) parts.push(chunk.subarray(from, start))
+        this.#putInto(parts)
+        from = own ? at + scanner.bodyBytes : start
+      }
+      this.#look(chunk, at, end)
+    }
+    this.violation = scanner.violation
+    const kept = scanner.takePartialHeader()
+    if (kept > 0) this.#kept = Buffer.from(chunk.subarray(end - kept))
+    if (end - kept > from) parts.push(chunk.subarray(from, end - kept))
+    if (scanner.atBoundary) this.#putInto(parts)
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+  }
+
+  /** Whether a message answers a request of the proxy's own. Such messages have no body. */
+  #isOwn(code: number): boolean {
+    const { head } = this.owed
+    return (
+      (code === Code.ParseComplete && head === Owed.OwnParse) ||
+      (code === Code.CloseComplete && head === Owed.OwnClose)
+    )
+  }
+
+  #putInto(parts: Buffer[]): void {
+    const { owed } = this
+    while (isSkipped(owed.head)) {
+      parts.push(owed.head === Owed.SkippedParse ? parseComplete : closeComplete)
+      owed.shift()
+    }
+  }
+
+  #look(chunk: Buffer, at: number, end: number): void {
+    const { code, bodyBytes } = this.#scanner
+    switch (code) {
+      case Code.DataRow:
+        return
+      case Code.ReadyForQuery:
+      case Code.ParameterStatus:
+        if (end - at >= bodyBytes) this.#note(code, chunk, at, at + bodyBytes)
+        else this.#split.push(Buffer.from(chunk.subarray(at, end)))
+        return
+      default:
+        this.#settle(code)
+    }
+  }
+
+  /** Which of the requests a message answers. */
+  #settle(code: number): void {
+    const { owed } = this
+    const { head } = owed
+    switch (code) {
+      case Code.ParseComplete:
+        if (head === Owed.Parse || head === Owed.OwnParse) owed.shift()
+        return
+      case Code.BindComplete:
+        if (head === Owed.Bind) owed.shift()
+        return
+      case Code.CloseComplete:
+        if (head === Owed.Close || head === Owed.OwnClose) owed.shift()
+        return
+      case Code.RowDescription:
+      case Code.NoData:
+        if (head === Owed.Describe) owed.shift()
+        return
+      case Code.CommandComplete:
+      case Code.EmptyQueryResponse:
+      case Code.PortalSuspended:
+        if (head === Owed.Execute) owed.shift()
+        return
+      case Code.CopyInResponse:
+        return owed.copyIn()
+      case Code.ErrorResponse:
+        return owed.failed()
+      default:
+    }
+  }
+
+  #joinSplit(chunk: Buffer): void {
+    const scanner = this.#scanner
+    const bytes = Math.min(scanner.remainingBytes, chunk.length)
+    this.#split.push(Buffer.from(chunk.subarray(0, bytes)))
+    if (scanner.remainingBytes > chunk.length) return
+    const body = Buffer.concat(this.#split)
+    this.#split = []
+    this.#note(scanner.code, body, 0, body.length)
+  }
+
+  #note(code: number, buffer: Buffer, start: number, end: number): void {
+    if (code === Code.ParameterStatus) return this.#events.onParameter(buffer.subarray(start, end))
+    this.status = buffer[start] ?? TransactionStatus.Idle
+    this.owed.synced()
+    this.#events.onReady()
+  }
+}
+
+function isSkipped(kind: number): boolean {
+  return kind === Owed.SkippedParse || kind === Owed.SkippedClose
+}

@@ -57,6 +57,7 @@ const proxyStatus = z.looseObject({
   adminUrl: z.string(),
   appliedRevision: count,
   clients: count,
+  sessions: z.record(z.string(), count).optional(),
   version: z.string(),
   at: z.string(),
 })

@@ -117,7 +117,10 @@ export function setNodeState(
 ): Promise<number> {
   return change(at, intent => {
     const status = intent.statuses.get(name)
-    if (state !== 'active' && status?.role === 'primary' && status.accepting && !force) {
+    const claimants = [...intent.statuses.values()].filter(each => each.role === 'primary' && each.accepting)
+    // Of several that claim to be primary, setting one apart is how an operator decides.
+    const decides = state === 'maintenance' && claimants.length > 1
+    if (state !== 'active' && status?.role === 'primary' && status.accepting && !force && !decides) {
       throw new OperationError(
         'refused',
         `node ${name} is the primary: while it is ${state === 'drain' ? 'drained' : 'in maintenance'}, writes wait`,

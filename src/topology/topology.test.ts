@@ -74,8 +74,10 @@ function put(key: string, value: NodeIntent | NodeStatus | Settings | Leader): C
     entry: { key, value: encode(value), createRevision: revision, modRevision: revision, leaseId: undefined },
   }
 }
-const says = (name: string, over: Partial<NodeStatus>): Change => put(keys.nodeStatus(name), status(over))
-const wants = (name: string, over: Partial<NodeIntent>): Change => put(keys.nodeIntent(name), intent(over))
+const says = (name: string, over: Partial<NodeStatus>): Change =>
+  put(keys.nodeStatus(name), status({ host: name, ...over }))
+const wants = (name: string, over: Partial<NodeIntent>): Change =>
+  put(keys.nodeIntent(name), intent({ host: name, ...over }))
 const gone = (name: string): Change => ({ kind: 'delete', key: keys.nodeStatus(name), revision: ++revision })
 let seq = 0
 const seen = (name: string, over: Partial<NodeFacts> | undefined): Change => ({
@@ -232,6 +234,28 @@ test('works without any agent', () => {
   assert.deepEqual(readable(topology), ['b'])
 })
 
+test('two names of one server count once, and it is told; a name that has gone is only left alone', () => {
+  const twice = [
+    says('b', { role: 'primary', host: 'h', port: 5433 }),
+    says('e', { role: 'primary', host: 'h', port: 5433 }),
+  ]
+  const both = topologyOf(...twice)
+  assert.deepEqual(writable(both), ['b'])
+  assert.match(both.alarms.join(), /nodes b and e have the same address h:5433/)
+  const silent = topologyOf(...twice, gone('e'))
+  assert.deepEqual(writable(silent), ['b'])
+  assert.deepEqual(silent.alarms, [])
+  assert.match(nodeOf(silent, 'e').reasons.join(), /is the address of node b/)
+  assert.deepEqual(writable(topologyOf(...twice, wants('e', { host: 'h', port: 5433 }))), ['e'])
+})
+
+test('of two who claim to be primary the one in maintenance does not count', () => {
+  const claims = [says('a', { role: 'primary' }), says('b', { role: 'primary', timeline: 2 })]
+  const topology = topologyOf(...claims, wants('a', { state: 'maintenance' }))
+  assert.deepEqual(writable(topology), ['b'])
+  assert.deepEqual(topology.conflict, [])
+})
+
 test('a server of another cluster gets nothing', () => {
   const topology = topologyOf(
     says('a', { role: 'primary' }),
@@ -241,6 +265,76 @@ test('a server of another cluster gets nothing', () => {
   assert.deepEqual(writable(topology), ['a'])
   assert.match(nodeOf(topology, 'x').reasons.join(), /belongs to another cluster/)
   assert.match(topology.alarms.join(), /node x belongs to another cluster/)
+})
+
+test('two system identifiers that as many nodes have: nobody is used, and the alarm says who has which', () => {
+  const topology = topologyOf(
+    says('a', { role: 'primary', systemId: '7' }),
+    wants('b', {}),
+    says('c', { role: 'primary', systemId: '3' }),
+  )
+  assert.deepEqual([writable(topology), readable(topology), topology.systemId], [[], [], ''])
+  assert.match(
+    topology.alarms.join(),
+    /^it cannot be told which nodes are this cluster's: c has the system identifier 3, a has .* 7; nothing is sent/,
+  )
+  assert.match(nodeOf(topology, 'a').reasons.join(), /system identifier is 7, and it cannot be told/)
+
+  const withReplica = [
+    says('a', { role: 'primary' }),
+    says('b', {}),
+    says('c', { role: 'primary', systemId: '3' }),
+  ]
+  assert.deepEqual(writable(topologyOf(...withReplica)), ['a'])
+})
+
+test('between two system identifiers the leader decides', () => {
+  const topology = topologyOf(
+    says('a', { role: 'primary', systemId: '7' }),
+    says('c', { role: 'primary', systemId: '3' }),
+    put(keys.leader, { v: 1, node: 'a', timeline: 1 }),
+  )
+  assert.deepEqual(writable(topology), ['a'])
+  assert.match(topology.alarms.join(), /node c belongs to another cluster/)
+})
+
+test('a replica that a promotion left behind takes no reads, however little it seems to lag', () => {
+  const promoted = says('b', { role: 'primary', timeline: 2, writeLsn: 5 * MB })
+  for (const over of [
+    { replayLsn: 5 * MB - 1, lagMs: 86_400_000 },
+    { replayLsn: 6 * MB, receiveLsn: 6 * MB },
+    { replayLsn: 5 * MB, replicationState: 'waiting' },
+  ]) {
+    const topology = topologyOf(promoted, says('c', { timeline: 1, ...over }))
+    assert.deepEqual(readable(topology), [])
+    assert.deepEqual(nodeOf(topology, 'c').reasons, [
+      'not a replica candidate: it is on timeline 1, the primary b on 2, and it follows nobody',
+    ])
+  }
+})
+
+test('a replica that follows another history than the primary’s takes no reads', () => {
+  const topology = topologyOf(
+    says('b', { role: 'primary', timeline: 2, writeLsn: 5 * MB }),
+    says('c', { timeline: 1, replicationState: 'streaming', replayLsn: 5 * MB + 1 }),
+  )
+  assert.deepEqual(readable(topology), [])
+  assert.match(nodeOf(topology, 'c').reasons.join(), /replayed what the primary never had: rewind it/)
+})
+
+test('a replica that streams is a candidate, also when it is ahead of what is known of the primary', () => {
+  const streams = { replicationState: 'streaming' }
+  const primary = says('a', { role: 'primary', timeline: 2, writeLsn: 5 * MB })
+  const topology = topologyOf(
+    primary,
+    // Its figures are newer than the primary's.
+    says('b', { ...streams, timeline: 2, replayLsn: 9 * MB }),
+    // It has received nothing of the new timeline yet.
+    says('c', { ...streams, timeline: 1, replayLsn: 5 * MB }),
+    // It follows an archive, and nobody has been promoted since.
+    says('d', { timeline: 2, replayLsn: 5 * MB }),
+  )
+  assert.deepEqual(readable(topology), ['b', 'c', 'd'])
 })
 
 test('a value that cannot be read is told and harms nothing else', () => {

@@ -85,6 +85,8 @@ export interface ProxyStatus {
   /** Newest store revision whose intent every one of its workers has applied. */
   appliedRevision: number
   clients: number
+  /** Sessions of this proxy by node. */
+  sessions?: Record<string, number>
   version: string
   at: string
 }

@@ -21,7 +21,7 @@ const layers = [
 const levelOf = new Map(layers.flatMap((row, level) => row.map(folder => [folder, level] as const)))
 
 /** Folders whose code decides and never acts: neither sockets nor files nor processes. */
-const pureFolders = new Set(['wire', 'sql', 'routing'])
+const pureFolders = new Set(['wire', 'sql', 'auth', 'routing'])
 const impureModules = /^node:(net|tls|http|https|fs|dgram|dns|child_process|cluster|worker_threads|os|timers)/
 
 /** What reads clocks, chance, the environment or writes to the terminal is handed in, from these folders. */

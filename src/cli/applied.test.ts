@@ -4,12 +4,18 @@ import { openEmbedded } from '../../test/support/stores.ts'
 import type { Store } from '../store/store.ts'
 import { encode } from '../topology/codec.ts'
 import { keysOf } from '../topology/keys.ts'
-import { waitUntilApplied } from './applied.ts'
+import { waitUntilApplied, waitUntilEmpty } from './applied.ts'
 
 const keys = keysOf('main')
 
-async function report(store: Store, id: string, appliedRevision: number): Promise<void> {
-  const status = { id, address: 'x:1', adminUrl: '', appliedRevision, clients: 0, version: '0', at: '' }
+async function report(
+  store: Store,
+  id: string,
+  appliedRevision: number,
+  sessions?: Record<string, number>,
+): Promise<void> {
+  const row = { id, address: 'x:1', adminUrl: '', appliedRevision, clients: 0, version: '0', at: '' }
+  const status = { ...row, ...(sessions && { sessions }) }
   const value = encode({ v: 1, ...status })
   await store.transact({ compares: [], writes: [{ kind: 'put', key: keys.proxyStatus(id), value }] })
 }
@@ -43,5 +49,19 @@ test('after the limit those that have not are named', async () => {
   const { by, notBy, elapsedMs } = await waitUntilApplied(store, 'main', 5, 50)
   assert.deepEqual([by, notBy], [['p1'], ['p2']])
   assert.ok(elapsedMs >= 49)
+  await store.close()
+})
+
+test('a node is empty when no proxy has a session on it any more', async () => {
+  const store = await openEmbedded()
+  await report(store, 'p1', 1, { b: 2 })
+  await report(store, 'p2', 1, { a: 9, b: 1 })
+  assert.equal(await waitUntilEmpty(store, 'main', 'b', 50), 3)
+  const waiting = waitUntilEmpty(store, 'main', 'b', 10_000)
+  await report(store, 'p1', 1, { b: 0 })
+  await report(store, 'p2', 1, { a: 9 })
+  assert.equal(await waiting, 0)
+  await report(store, 'p3', 1)
+  assert.equal(await waitUntilEmpty(store, 'main', 'b', 50), undefined, 'one does not tell')
   await store.close()
 })

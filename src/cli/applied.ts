@@ -27,13 +27,48 @@ export async function waitUntilApplied(
   limitMs: number,
 ): Promise<Applied> {
   const startedMs = systemClock.nowMs()
+  const hasApplied = ({ appliedRevision }: ProxyStatus): boolean => appliedRevision >= revision
+  const proxies = await watchProxies(store, cluster, limitMs, rows => rows.every(hasApplied))
+  const idsOf = (some: ProxyStatus[]): string[] => some.map(({ id }) => id).sort()
+  return {
+    by: idsOf(proxies.filter(hasApplied)),
+    notBy: idsOf(proxies.filter(proxy => !hasApplied(proxy))),
+    elapsedMs: Math.round(systemClock.nowMs() - startedMs),
+  }
+}
+
+/**
+ * Waits until no live proxy has a session on the node, for `limitMs` at most. How many there are then; undefined
+ * when a proxy does not tell.
+ */
+export async function waitUntilEmpty(
+  store: Store,
+  cluster: string,
+  node: string,
+  limitMs: number,
+): Promise<number | undefined> {
+  const proxies = await watchProxies(store, cluster, limitMs, rows => sessionsOn(node, rows) === 0)
+  return sessionsOn(node, proxies)
+}
+
+function sessionsOn(node: string, proxies: ProxyStatus[]): number | undefined {
+  if (proxies.some(({ sessions }) => sessions === undefined)) return undefined
+  return proxies.reduce((sum, { sessions }) => sum + (sessions?.[node] ?? 0), 0)
+}
+
+/** The rows of the live proxies as soon as they are as wanted, or after `limitMs`. */
+async function watchProxies(
+  store: Store,
+  cluster: string,
+  limitMs: number,
+  areAsWanted: (proxies: ProxyStatus[]) => boolean,
+): Promise<ProxyStatus[]> {
   const finished = new AbortController()
   let proxies: ProxyStatus[] = []
-  const hasApplied = ({ appliedRevision }: ProxyStatus): boolean => appliedRevision >= revision
   const following = mirror(store, keysOf(cluster).proxyStatuses, {
     onChange: entries => {
       proxies = [...entries.values()].flatMap(({ value }) => decodeProxyStatus(value).value ?? [])
-      if (proxies.every(hasApplied)) finished.abort()
+      if (areAsWanted(proxies)) finished.abort()
     },
     timers: systemTimers,
     random: systemRandom,
@@ -41,10 +76,5 @@ export async function waitUntilApplied(
   })
   await pause(systemTimers, limitMs, finished.signal)
   following.close()
-  const idsOf = (some: ProxyStatus[]): string[] => some.map(({ id }) => id).sort()
-  return {
-    by: idsOf(proxies.filter(hasApplied)),
-    notBy: idsOf(proxies.filter(proxy => !hasApplied(proxy))),
-    elapsedMs: Math.round(systemClock.nowMs() - startedMs),
-  }
+  return proxies
 }

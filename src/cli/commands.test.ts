@@ -7,6 +7,9 @@ import { openEmbedded, realWorld } from '../../test/support/stores.ts'
 import { startAdmin } from '../admin/admin.ts'
 import { type AdminServer } from '../admin/http.ts'
 import type { EmbeddedStore } from '../store/embedded.ts'
+import { encode } from '../topology/codec.ts'
+import { keysOf } from '../topology/keys.ts'
+import { ClusterState } from '../topology/state.ts'
 import type { Topology } from '../topology/types.ts'
 import { addAgentCommand } from './agent.ts'
 import { readCluster, topologyFromStore } from './cluster-view.ts'
@@ -121,6 +124,44 @@ b     10.0.0.2:5432  drain  unknown       1         1  -     -      k=v
     assert.match(shown.out, /^b: does not accept connections: nobody has reached it yet$/m)
   })
 
+  test('a drain says what is left, and --wait fails while something is', async () => {
+    const row = {
+      id: 'p1',
+      address: 'x:1',
+      adminUrl: '',
+      appliedRevision: 1e6,
+      clients: 0,
+      version: '0',
+      at: '',
+    }
+    const key = keysOf('main').proxyStatus('p1')
+    const report = (sessions: Record<string, number>): Promise<unknown> =>
+      store.transact({
+        compares: [],
+        writes: [{ kind: 'put', key, value: encode({ v: 1, ...row, sessions }) }],
+      })
+    await report({ b: 3 })
+    const drained = io()
+    assert.equal(await run(drained, 'node', 'drain', 'b', '--wait', '50ms'), 1)
+    assert.match(
+      drained.out,
+      /^b takes nothing new; 1 proxy has applied it \(revision \d+, .* ms\); 3 sessions remain: they end with their transactions, or after drain_timeout\n$/,
+    )
+    assert.match(drained.err, /^error: b still has 3 sessions after 50 ms\nhint: the change stands/)
+    const looked = io()
+    assert.equal(await run(looked, 'node', 'drain', 'b', '--json'), 0, 'only --wait makes it fail')
+    assert.equal((JSON.parse(looked.out) as { sessions: number }).sessions, 3)
+    await report({ b: 0 })
+    const empty = io()
+    assert.equal(await run(empty, 'node', 'maintenance', 'b', '--wait'), 0, empty.err)
+    assert.match(empty.out, /^b is in maintenance and takes nothing new; .*; no session is left on it\n$/)
+    const resumed = io()
+    assert.equal(await run(resumed, 'node', 'resume', 'b'), 0)
+    assert.match(resumed.out, /^b is active; 1 proxy has applied it \([^;]*\)\n$/)
+    await run(io(), 'node', 'drain', 'b')
+    await store.transact({ compares: [], writes: [{ kind: 'delete', key }] })
+  })
+
   test('what an operation refuses is one sentence and its hint', async () => {
     const twice = io()
     assert.equal(await run(twice, 'node', 'add', 'b', '10.0.0.3', '--no-check'), 1)
@@ -181,6 +222,38 @@ b     10.0.0.2:5432  drain  unknown       1         1  -     -      k=v
     assert.equal(await run(none, 'store', 'dump', '--prefix', '/elsewhere/'), 0)
     assert.deepEqual([none.out, none.err], ['', 'there are no such keys\n'])
   })
+})
+
+test('where the keys of the asked one are in etcd, commands say how to name it', async () => {
+  const { log, timers } = realWorld
+  const topology = topologyFromStore(new ClusterState(keysOf('main')), loaded(''))
+  const admin = await startAdmin({
+    listen: '127.0.0.1',
+    port: 0,
+    token: undefined,
+    sources: {
+      version: '0',
+      topology: () => topology,
+      store: () => ({ up: true, sinceMs: 0, reason: undefined }),
+      proxy: undefined,
+    },
+    proxies: () => [],
+    notReady: () => undefined,
+    store: undefined,
+    timers,
+    log,
+  })
+  for (const args of [
+    ['node', 'list'],
+    ['node', 'drain', 'b'],
+    ['store', 'dump'],
+  ]) {
+    const io = recordingIo({ env: { PGHERD_ADMIN_URL: admin.url } })
+    assert.equal(await run(io, ...args), 1)
+    const sentence = 'this pgherd keeps its keys in etcd: name it with --etcd HOST:PORT or --config FILE'
+    assert.deepEqual([io.out, io.err], ['', `error: ${sentence}\n`])
+  }
+  await admin.close()
 })
 
 test('with nobody there every command says so and what to do', async () => {

@@ -2,6 +2,7 @@ import type { LoadCounts } from '../demo/load.ts'
 import type { WorkerCountersData } from '../proxy/counters.ts'
 import type { Topology, TopologyNode } from '../topology/types.ts'
 import { formatBytes, formatElapsed, formatNumber, painter, printable, table } from './output.ts'
+import { clip, linesThatFit } from './screen.ts'
 
 /** Everything the demo shows at one moment. */
 export interface DemoMoment {
@@ -42,9 +43,13 @@ export function ratesBetween(before: DemoMoment | undefined, now: DemoMoment): D
 interface ViewOptions {
   colour: boolean
   width: number | undefined
+  height: number | undefined
 }
 
-/** The live view: a table of the nodes, what is wrong, the load, and the newest events. */
+/**
+ * The live view: a table of the nodes, what is wrong, the load, and the newest events, as many as fit. No line is
+ * longer than the terminal is wide, and the view is not taller than it.
+ */
 export function renderDemo(
   moment: DemoMoment,
   rates: DemoRates,
@@ -53,8 +58,6 @@ export function renderDemo(
 ): string {
   const { topology, counters, load } = moment
   const paint = painter(options.colour)
-  // A line that wraps would break the redraw in place.
-  const fit = (text: string): string => printable(text).slice(0, options.width)
   const nodes = table<TopologyNode>(
     [
       { title: 'NODE', value: node => node.name },
@@ -69,29 +72,35 @@ export function renderDemo(
         paint: (cell, node) => (node.writable || node.readable ? paint.green(cell) : paint.red(cell)),
       },
       { title: 'LAG', value: node => (node.lagBytes === undefined ? '-' : formatBytes(node.lagBytes)) },
-      { title: 'LAG TIME', value: node => (node.lagMs === undefined ? '-' : formatElapsed(node.lagMs)) },
+      {
+        title: 'LAG TIME',
+        value: node => (node.lagMs === undefined ? '-' : formatElapsed(node.lagMs)),
+        optional: true,
+      },
       { title: 'CONNECTIONS', value: node => node.connections?.used ?? '-' },
       { title: 'SESSIONS', value: node => counters.nodes[node.name]?.sessions ?? 0 },
       { title: 'REQUESTS/S', value: node => rates.byNode.get(node.name) ?? 0 },
-      { title: 'ADDRESS', value: node => `${node.host}:${node.port}` },
+      { title: 'ADDRESS', value: node => `${node.host}:${node.port}`, optional: true },
     ],
     topology.nodes,
     options,
   )
-  const lines = [nodes.trimEnd(), '']
-  for (const alarm of topology.alarms) lines.push(paint.red(fit(`! ${alarm}`)))
+  const lines = [...nodes.trimEnd().split('\n'), '']
+  for (const alarm of topology.alarms) lines.push(paint.red(printable(`! ${alarm}`)))
   for (const node of topology.nodes) {
-    for (const reason of node.reasons) lines.push(paint.yellow(fit(`  ${node.name}: ${reason}`)))
+    for (const reason of node.reasons) lines.push(paint.yellow(printable(`  ${node.name}: ${reason}`)))
   }
   lines.push(
     `clients ${formatNumber(counters.clients)}, waiting ${formatNumber(counters.clientsWaiting)}, requests ${formatNumber(rates.total)}/s`,
   )
-  if (load) lines.push(loadLine(load, rates))
-  if (events.length > 0) lines.push('', ...events.map(event => paint.dim(printable(event))))
-  const { width } = options
-  // A line that wraps would break the redraw in place.
+  if (load) lines.push(printable(loadLine(load, rates)))
+  const { width = Number.POSITIVE_INFINITY, height = Number.POSITIVE_INFINITY } = options
+  const room = linesThatFit(height)
+  const shown = events.slice(-Math.max(room - lines.length - 1, 0)).map(event => paint.dim(printable(event)))
+  if (lines.length + 1 < room && shown.length > 0) lines.push('', ...shown)
   return lines
-    .map(line => `${width === undefined || options.colour ? line : line.slice(0, width)}\n`)
+    .slice(0, room)
+    .map(line => `${clip(line, width)}\n`)
     .join('')
 }
 

@@ -31,6 +31,8 @@ export interface HostOptions {
 
 /** How long a start waits for the store before it goes on without. */
 const storeWaitMs = 5000
+/** When the row in the store is looked at again after a change of intent. */
+const sessionsToldMs = [300, 600, 1000]
 
 /**
  * One process of pgherd: the composition root of everything that is not a data worker. Starts the parts in
@@ -119,7 +121,7 @@ export class Host {
       log,
       writeLog,
       onSuspect: node => this.#prober?.suspect(node),
-      onApplied: () => this.#presence?.publish(),
+      onApplied: () => this.#onApplied(),
     })
     this.#closers.push(() => proxy.stop())
     await proxy.start()
@@ -135,6 +137,7 @@ export class Host {
         adminUrl: this.admin?.url ?? '',
         appliedRevision: Math.max(0, proxy.appliedRevision),
         clients: proxy.counters().clients,
+        sessions: sessionsByNode(proxy),
         version,
         at: new Date(systemClock.wallMs()).toISOString(),
       }),
@@ -145,6 +148,12 @@ export class Host {
     })
     this.#presence = presence
     this.#closers.push(() => presence.close())
+  }
+
+  /** Says so at once, and again when the sessions that had to leave have had time to. */
+  #onApplied(): void {
+    this.#presence?.publish()
+    for (const delayMs of sessionsToldMs) systemTimers.after(delayMs, () => this.#presence?.publish())
   }
 
   async #startAgent(): Promise<Agent> {
@@ -250,6 +259,11 @@ export class Host {
       log: { level: log.level, format: this.#options.logFormat },
     }
   }
+}
+
+function sessionsByNode(proxy: ProxyControl): Record<string, number> {
+  const nodes = Object.entries(proxy.counters().nodes)
+  return Object.fromEntries(nodes.map(([name, { sessions }]) => [name, sessions]))
 }
 
 interface Primitives {

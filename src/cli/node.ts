@@ -2,11 +2,11 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Store } from '../store/store.ts'
 import { addNode, type Operations, removeNode, setNodeState, setNodeWeight } from '../topology/operations.ts'
 import type { NodeState } from '../topology/types.ts'
-import { type Applied, waitUntilApplied } from './applied.ts'
+import { type Applied, waitUntilApplied, waitUntilEmpty } from './applied.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { topologyOfAdmin } from './cluster-view.ts'
 import { listNodes } from './node-list.ts'
-import { CommandError, type CommandIo, formatElapsed, printJson } from './output.ts'
+import { CommandError, type CommandIo, counted, formatElapsed, printJson } from './output.ts'
 import { readAddress, readDuration } from './settings.ts'
 
 /** Adds `node list`, `add`, `remove`, `drain`, `resume`, `maintenance` and `weight`. */
@@ -24,13 +24,13 @@ export function addNodeCommands(program: Command, io: CommandIo): void {
     name: 'drain',
     state: 'drain',
     description: 'send no new sessions to a node, and move or end those that it has',
-    done: 'is drained',
+    done: 'takes nothing new',
   })
   addStateChange(node, io, {
     name: 'maintenance',
     state: 'maintenance',
     description: 'like drain, and tell everyone that the node is being worked on',
-    done: 'is in maintenance',
+    done: 'is in maintenance and takes nothing new',
   })
   addStateChange(node, io, {
     name: 'resume',
@@ -57,7 +57,12 @@ function addAdd(node: Command, io: CommandIo): void {
     .argument('<address>', 'where its PostgreSQL listens, HOST[:PORT]', readAddress)
     .option('--weight <number>', 'share of the load among equals; 0 takes no new sessions', readShare, 1)
     .option('--zone <zone>', 'where it stands; near nodes are preferred')
-    .option('--priority <number>', 'preference at a failover; 0 never becomes primary', readShare, 1)
+    .option(
+      '--priority <number>',
+      'preference at a failover that pgherd manages, not built yet',
+      readShare,
+      1,
+    )
     .option('--tag <key=value>', 'a free label; may be repeated', collectTag)
     .option('--no-check', 'do not ask the server whether it belongs to the cluster')
   changeOptions(command)
@@ -108,14 +113,24 @@ interface StateChange {
 
 function addStateChange(node: Command, io: CommandIo, { name, state, description, done }: StateChange): void {
   const command = node.command(name).description(description).argument('<name>')
-  if (state !== 'active') command.option('--force', 'also the primary: writes wait until it is resumed')
+  const empties = state !== 'active'
+  if (empties) {
+    command
+      .option('--force', 'also the primary: writes wait until it is resumed')
+      .addOption(
+        new Option('--wait [duration]', 'wait until no session is left on it, a minute unless said')
+          .argParser(readDuration)
+          .preset('60s'),
+      )
+  }
   changeOptions(command)
     .addHelpText('after', `\nExample:\n  pgherd node ${name} b`)
-    .action(async (node: string, options: { force?: true }) => {
+    .action(async (node: string, options: { force?: true; wait?: number }) => {
       const access = clusterAccess(io, command, ['store', 'admin'])
       const force = options.force === true
-      await change(io, command, access, { name: node, done }, async at => {
-        if (state !== 'active' && !force) {
+      const empty = empties ? { waitMs: options.wait } : undefined
+      await change(io, command, access, { name: node, done, empty }, async at => {
+        if (empties && !force) {
           await refuseSeenPrimary(access, node, 'promote another node first, or say --force')
         }
         return setNodeState(at, node, state, force)
@@ -143,6 +158,18 @@ function changeOptions(command: Command): Command {
   return addClusterOptions(command.addOption(timeout.argParser(readDuration).default(5000, '5s')))
 }
 
+interface Change {
+  /** Of the node. */
+  name: string
+  /** What is true of it afterwards. */
+  done: string
+  /** Set where its sessions are to go; then until when that is waited for, if it is asked for. */
+  empty?: { waitMs: number | undefined } | undefined
+}
+
+/** How long to look for the sessions of a node that empties where nobody asked to wait. */
+const emptyLookMs = 1500
+
 /**
  * Makes a change and waits until every proxy has it. The change stands also when some have not; then the command
  * fails, and names them.
@@ -151,22 +178,46 @@ async function change(
   io: CommandIo,
   command: Command,
   access: ClusterAccess,
-  { name, done }: { name: string; done: string },
+  { name, done, empty }: Change,
   make: (at: Operations) => Promise<number>,
 ): Promise<void> {
   const { cluster } = access.config
   const { timeout } = command.opts<{ timeout: number }>()
-  const [revision, applied] = await withStore(access, async (store: Store) => {
+  const { revision, applied, sessions } = await withStore(access, async (store: Store) => {
     const revision = await make({ store, cluster })
-    return [revision, await waitUntilApplied(store, cluster, revision, timeout)] as const
+    const applied = await waitUntilApplied(store, cluster, revision, timeout)
+    const looks = empty && applied.notBy.length === 0 && applied.by.length > 0
+    const sessions = looks && (await waitUntilEmpty(store, cluster, name, empty.waitMs ?? emptyLookMs))
+    return { revision, applied, sessions: sessions === false ? undefined : sessions }
   })
   const { by, notBy, elapsedMs } = applied
-  if (access.json) printJson(io, { node: name, revision, appliedBy: by, notAppliedBy: notBy, elapsedMs })
-  else if (notBy.length === 0) io.stdout(`${name} ${done}; ${whoApplied(applied, revision)}\n`)
-  if (notBy.length === 0) return
-  const message = `${name} ${done} (revision ${revision}), but not everywhere yet: after ${formatElapsed(timeout)} it was not applied by ${notBy.join(', ')}`
-  throw new CommandError('failed', message, {
-    hint: 'the change stands; see with pgherd status whether those proxies live and reach the store',
+  if (access.json) {
+    const left = empty && { sessions: sessions ?? null }
+    printJson(io, { node: name, revision, appliedBy: by, notAppliedBy: notBy, elapsedMs, ...left })
+  } else if (notBy.length === 0) {
+    const left = sessions === undefined ? '' : `; ${sessionsLeft(sessions)}`
+    io.stdout(`${name} ${done}; ${whoApplied(applied, revision)}${left}\n`)
+  }
+  if (notBy.length > 0) {
+    const message = `${name} ${done} (revision ${revision}), but not everywhere yet: after ${formatElapsed(timeout)} it was not applied by ${notBy.join(', ')}`
+    throw new CommandError('failed', message, {
+      hint: 'the change stands; see with pgherd status whether those proxies live and reach the store',
+    })
+  }
+  if (empty?.waitMs !== undefined && by.length > 0) checkEmpty(name, sessions, empty.waitMs)
+}
+
+function sessionsLeft(sessions: number): string {
+  if (sessions === 0) return 'no session is left on it'
+  if (sessions === 1) return '1 session remains: it ends with its transaction, or after drain_timeout'
+  return `${counted(sessions, 'session')} remain: they end with their transactions, or after drain_timeout`
+}
+
+function checkEmpty(name: string, sessions: number | undefined, waitMs: number): void {
+  if (sessions === 0) return
+  const left = sessions === undefined ? 'an unknown number of sessions' : counted(sessions, 'session')
+  throw new CommandError('failed', `${name} still has ${left} after ${formatElapsed(waitMs)}`, {
+    hint: 'the change stands; wait longer with --wait, or see who they are in pg_stat_activity of the server',
   })
 }
 

@@ -64,6 +64,27 @@ test('the last column is cut to the width, and an empty table is its header', ()
   assert.equal(table(columns, [], { colour: false }), 'NAME  LAG  CLIENTS  HOST\n')
 })
 
+test('no table is wider than the terminal, with colours or without', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 60 }), fc.boolean(), fc.boolean(), (width, colour, optional) => {
+      const some = columns.map((column, index) => (optional && index > 1 ? { ...column, optional } : column))
+      const lines = table(some, rows, { colour, width }).split('\n')
+      for (const line of lines) assert.ok(stripVTControlCharacters(line).length <= width, `${width}: ${line}`)
+    }),
+  )
+})
+
+test('what is optional is left out from the right until the rest fits', () => {
+  const [name, lag, count, host] = columns as [Column<Row>, Column<Row>, Column<Row>, Column<Row>]
+  const some: Column<Row>[] = [name, { ...lag, optional: true }, { ...count, optional: true }, host]
+  const headerAt = (width: number): string | undefined =>
+    table(some, rows, { colour: false, width }).split('\n')[0]
+  assert.equal(headerAt(33), 'NAME      LAG  CLIENTS  HOST')
+  assert.equal(headerAt(32), 'NAME      LAG  HOST')
+  assert.equal(headerAt(23), 'NAME    HOST')
+  assert.equal(headerAt(10), 'NAME    H…')
+})
+
 test('cells cannot steer the terminal', () => {
   assert.equal(printable('a\u001b[2Jb\nc\u009b'), 'a [2Jb c ')
   const evil = [{ name: '\u001b[31mx', lag: '', count: 1, host: 'h\r' }]

@@ -15,6 +15,8 @@ export interface CommandIo {
   stderrColour: boolean
   /** Columns of the terminal; undefined when standard output is not one. */
   width: number | undefined
+  /** Rows of the terminal; undefined when standard output is not one. */
+  height: number | undefined
   readFile: ReadFile
 }
 
@@ -78,15 +80,20 @@ export interface Column<Row> {
   title: string
   /** Cells stand at the right when all are numbers, also with units. Undefined and '' make an empty cell. */
   value: (row: Row) => string | number | undefined
+  /** Left out where the terminal is too narrow for all; the rightmost of these first. */
+  optional?: true
   /** Colours a finished cell. */
   paint?: (cell: string, row: Row, paint: Painter) => string
 }
 
 export interface TableOptions {
   colour: boolean
-  /** Longest line; cells of the last column are cut to fit. Undefined for no limit. */
+  /** Longest line; what is optional is left out and the last column is cut to fit. Undefined for no limit. */
   width?: number | undefined
 }
+
+/** Between two columns. */
+const gap = '  '
 
 /** Aligned columns under a header, two spaces apart; the header is bold where there are colours. */
 export function table<Row>(
@@ -95,49 +102,63 @@ export function table<Row>(
   options: TableOptions,
 ): string {
   const paint = painter(options.colour)
-  const laidOut = columns.map(column => layOut(column, rows))
-  const last = laidOut.at(-1)
-  if (last && options.width !== undefined) {
-    const before = laidOut.slice(0, -1).reduce((sum, column) => sum + column.width + 2, 0)
-    last.width = Math.min(last.width, Math.max(options.width - before, 8))
-  }
-  const header = laidOut.map(column => aligned(column.title, column)).join('  ')
+  const laidOut = fitted(
+    columns.map(column => layOut(column, rows)),
+    options.width ?? Number.POSITIVE_INFINITY,
+  )
+  const header = laidOut.map(column => aligned(column.title, column)).join(gap)
   const lines = rows.map((row, rowIndex) => {
-    const cells = laidOut.map((column, index) => {
+    const cells = laidOut.map(column => {
       const cell = aligned(column.cells[rowIndex] ?? '', column)
-      return columns[index]?.paint?.(cell, row, paint) ?? cell
+      return column.paint?.(cell, row, paint) ?? cell
     })
-    return options.colour ? cells.join('  ') : cells.join('  ').trimEnd()
+    return options.colour ? cells.join(gap) : cells.join(gap).trimEnd()
   })
   return [paint.bold(header.trimEnd()), ...lines].map(line => `${line}\n`).join('')
 }
 
-interface LaidOut {
-  title: string
+interface LaidOut<Row> extends Pick<Column<Row>, 'title' | 'optional' | 'paint'> {
   cells: string[]
   right: boolean
   width: number
 }
 
-function layOut<Row>(column: Column<Row>, rows: readonly Row[]): LaidOut {
+function layOut<Row>(column: Column<Row>, rows: readonly Row[]): LaidOut<Row> {
   const values = rows.map(row => column.value(row))
   const cells = values.map(value =>
     typeof value === 'number' ? formatNumber(value) : printable(value ?? ''),
   )
   const present = values.filter(value => value !== undefined && value !== '' && value !== '-')
   return {
-    title: column.title,
+    ...column,
     cells,
     right: present.length > 0 && present.every(value => quantityPattern.test(String(value))),
     width: Math.max(column.title.length, ...cells.map(cell => cell.length)),
   }
 }
 
+/** Leaves out and cuts columns until the lines are no longer than `width`. */
+function fitted<Row>(columns: LaidOut<Row>[], width: number): LaidOut<Row>[] {
+  const kept = [...columns]
+  const total = (): number => kept.reduce((sum, column) => sum + column.width + gap.length, -gap.length)
+  while (total() > width) {
+    const index = kept.findLastIndex(column => column.optional)
+    if (index < 0) break
+    kept.splice(index, 1)
+  }
+  let left = width
+  for (const column of kept) {
+    column.width = Math.min(column.width, Math.max(left, 0))
+    left -= column.width + gap.length
+  }
+  return kept.filter(column => column.width > 0)
+}
+
 /** A number, alone or with a unit: `12`, `1.2 s`, `3 h 20 min`. Not an address. */
 const quantityPattern = /^-?[\d,]+(\.\d+)?( [A-Za-z%]+( \d+ [A-Za-z]+)?)?$/
 
-function aligned(text: string, { right, width }: LaidOut): string {
-  const cut = text.length > width ? `${text.slice(0, Math.max(width - 1, 0))}…` : text
+function aligned(text: string, { right, width }: { right: boolean; width: number }): string {
+  const cut = text.length > width ? `${text.slice(0, width - 1)}…` : text
   return right ? cut.padStart(width) : cut.padEnd(width)
 }
 

@@ -1,5 +1,9 @@
+import { existsSync } from 'node:fs'
+import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { startAgent } from '../agent/agent.ts'
+import { loadConfigFile } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
 import { type Cluster, startCluster } from '../demo/cluster.ts'
 import { type Load, startLoad } from '../demo/load.ts'
@@ -8,10 +12,12 @@ import { createLogger, type Logger } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers } from '../runtime/timers.ts'
 import type { DemoOptions } from './demo.ts'
+import { greeting } from './demo-greeting.ts'
 import { type DemoMoment, demoLine, ratesBetween, renderDemo } from './demo-view.ts'
 import { Host } from './host.ts'
-import { type CommandIo, painter } from './output.ts'
+import type { CommandIo } from './output.ts'
 import { checkPorts } from './ports.ts'
+import { Screen } from './screen.ts'
 import { version } from './version.ts'
 
 const primitives = { clock: systemClock, timers: systemTimers, random: systemRandom }
@@ -46,7 +52,8 @@ class Demo {
   readonly #log: Logger
   /** From then on events are shown in the view instead of as lines. */
   #hasView = false
-  #linesDrawn = 0
+  /** Whether servers were started or made. */
+  #hasStarted = false
 
   constructor(io: CommandIo, config: Config, options: DemoOptions) {
     this.#io = io
@@ -65,7 +72,6 @@ class Demo {
     await checkPorts(this.#config, parts)
     try {
       const startedMs = systemClock.nowMs()
-      this.#say('Starting three PostgreSQL servers: a primary and two streaming replicas ...')
       const cluster = await this.#startServers()
       if (signal.aborted) return
       this.#say(
@@ -78,7 +84,7 @@ class Demo {
       if (signal.aborted) return
       await this.#untilRolesAreKnown(host, cluster.nodes().length)
       const load = this.#options.load ? await this.#startLoad() : undefined
-      this.#greet(cluster, systemClock.nowMs() - startedMs)
+      await this.#greet(cluster, systemClock.nowMs() - startedMs)
       await this.#show(host, load)
     } catch (cause) {
       // What fails because everything is being stopped is no failure.
@@ -88,12 +94,12 @@ class Demo {
 
   async stop(): Promise<void> {
     this.#hasView = false
-    this.#say('Stopping ...')
+    if (this.#hasStarted) this.#say('Stopping ...')
     for (const close of this.#closers.splice(0).toReversed()) await close()
+    if (!this.#hasStarted) return
     const { data } = this.#options
-    this.#say(
-      data === undefined ? 'Stopped; nothing is left behind.' : `Stopped; the data is kept in ${data}.`,
-    )
+    const kept = data !== undefined && existsSync(data)
+    this.#say(kept ? `Stopped; the data is kept in ${data}.` : 'Stopped; nothing is left behind.')
   }
 
   async #startServers(): Promise<Cluster> {
@@ -104,6 +110,10 @@ class Demo {
       nodes: nodeNames,
       programs: { path: env['PATH'] ?? '', folder: env['PGHERD_POSTGRES_BIN'] || undefined },
       signal: this.#stopping.signal,
+      onStart: () => {
+        this.#hasStarted = true
+        this.#say('Starting three PostgreSQL servers: a primary and two streaming replicas ...')
+      },
       clock: systemClock,
       timers: systemTimers,
       log: this.#log,
@@ -166,41 +176,33 @@ class Demo {
     return load
   }
 
-  #greet(cluster: Cluster, tookMs: number): void {
+  async #greet(cluster: Cluster, tookMs: number): Promise<void> {
     const { proxy, admin } = this.#config
-    const paint = painter(this.#io.colour)
     const [first, second] = cluster.nodes()
-    const command = (text: string): string => paint.bold(text)
-    // The servers of root run as another user, and only that one may steer them.
-    const pgCtl = (what: string): string => {
-      const plain = `${cluster.binaries.pgCtl} ${what}`
-      return cluster.account.identity === undefined
-        ? plain
-        : `su ${cluster.account.name} -s /bin/sh -c '${plain}'`
-    }
-    this.#say(`
-pgherd is ready after ${(tookMs / 1000).toFixed(1)} s. In another terminal:
-
-  ${command(`psql -h 127.0.0.1 -p ${proxy.port} -U postgres`)}    reads and writes, on the primary
-  ${command(`psql -h 127.0.0.1 -p ${proxy.read_port} -U postgres`)}    reads, balanced over the replicas
-  ${command(`curl http://127.0.0.1:${admin.port}/metrics`)}     Prometheus metrics
-
-  ${command('npx pgherd status')}                        what pgherd knows, and why
-  ${command('npx pgherd node drain b')}                  takes a replica out; "resume b" brings it back
-
-  A failover by hand: stop the primary, promote a replica, and see the writes move.
-  ${command(pgCtl(`stop -D ${first?.folder}`))}
-  ${command(pgCtl(`promote -D ${second?.folder}`))}
-
-Ctrl-C stops everything.
-`)
+    this.#say(
+      greeting({
+        tookMs,
+        port: proxy.port,
+        readPort: proxy.read_port,
+        adminPort: admin.port,
+        adminPortDefault: adminPortDefault(),
+        npxPlace: npxPlace(),
+        psql: await findPsql(this.#io.env['PATH'] ?? '', cluster.binaries.folder),
+        pgCtl: cluster.binaries.pgCtl,
+        // The servers of root run as another user, and only that one may steer them.
+        serverUser: cluster.account.identity && cluster.account.name,
+        primary: first?.folder ?? '',
+        replica: second?.folder ?? '',
+        colour: this.#io.colour,
+      }),
+    )
   }
 
   /** The live view on a terminal, a line now and then elsewhere, until the demo is told to stop. */
   async #show(host: Host, load: Load | undefined): Promise<void> {
     const { signal } = this.#stopping
-    const { width } = this.#io
-    this.#hasView = width !== undefined
+    this.#hasView = this.#io.width !== undefined
+    const screen = new Screen(this.#io)
     let before: DemoMoment | undefined
     while (!signal.aborted) {
       const proxy = host.proxy
@@ -212,21 +214,11 @@ Ctrl-C stops everything.
         nowMs: systemClock.nowMs(),
       }
       const rates = ratesBetween(before, moment)
-      if (this.#hasView)
-        this.#draw(renderDemo(moment, rates, this.#events, { colour: this.#io.colour, width }))
+      if (this.#hasView) screen.draw(renderDemo(moment, rates, this.#events, this.#io))
       else if (before) this.#log.info(demoLine(moment, rates))
       before = moment
       await pause(systemTimers, this.#hasView ? viewEveryMs : lineEveryMs, signal)
     }
-  }
-
-  /** Draws over what was drawn before: up to its first line, then every line anew. */
-  #draw(view: string): void {
-    const up = this.#linesDrawn > 0 ? `\x1b[${this.#linesDrawn}A` : ''
-    const lines = view.split('\n').slice(0, -1)
-    // Each line is cleared to its end, and what is left below as well.
-    this.#io.stdout(`${up}${lines.map(line => `${line}\x1b[K\n`).join('')}\x1b[J`)
-    this.#linesDrawn = lines.length
   }
 
   #say(text: string): void {
@@ -238,4 +230,34 @@ Ctrl-C stops everything.
     this.#events.push(...line.trimEnd().split('\n'))
     this.#events.splice(0, this.#events.length - eventsShown)
   }
+}
+
+/** Where commands look that have no configuration. */
+function adminPortDefault(): number | undefined {
+  const readFile = (): never => {
+    throw new Error('there is no file to read')
+  }
+  const loaded = loadConfigFile(undefined, { env: {}, overrides: {}, readFile })
+  return loaded.ok ? loaded.config.admin.port : undefined
+}
+
+/** Undefined where pgherd is installed as a package, whose command the shell finds by itself. */
+function npxPlace(): string | undefined {
+  const root = fileURLToPath(new URL('../../../', import.meta.url))
+  if (root.includes('/node_modules/')) return undefined
+  return join(root) === join(process.cwd(), '/') ? 'in this folder' : `in ${root}`
+}
+
+/** How to call psql: by name where the PATH has it, else by path if it stands beside the server's programs. */
+async function findPsql(path: string, binariesFolder: string): Promise<string | undefined> {
+  const isProgram = (file: string): Promise<boolean> =>
+    access(file, constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+  for (const folder of path.split(':')) {
+    if (folder !== '' && (await isProgram(join(folder, 'psql')))) return 'psql'
+  }
+  const beside = join(binariesFolder, 'psql')
+  return (await isProgram(beside)) ? beside : undefined
 }

@@ -101,6 +101,23 @@ test('from the store alone sessions are unknown, and it says so', () => {
   assert.doesNotMatch(shown, /PROXY/)
 })
 
+test('in 80 columns what a node takes is still seen', () => {
+  const shown = formatStatus(status(), { colour: false, width: 80 })
+  assert.match(shown, /\nNODE {2}ROLE .* TAKES\na .* writes\n/)
+  const nodeRows = shown.split('\n').filter(line => /^(NODE|[abc]) /.test(line))
+  for (const line of nodeRows) assert.ok(line.length <= 80, line)
+})
+
+test('sessions are those of all proxies, where they tell', () => {
+  const { proxies = [], ...rest } = status()
+  const told = { ...rest, proxies: proxies.map(row => ({ ...row, sessions: { a: 3, b: 1 } })) }
+  const { topology } = statusAsJson(told) as { topology: { nodes: { name: string; sessions: number }[] } }
+  assert.deepEqual(
+    topology.nodes.map(({ sessions }) => sessions),
+    [6, 2, 0],
+  )
+})
+
 test('colours: alarms and what is down are red', () => {
   const shown = formatStatus(status(), { colour: true, width: 80 })
   assert.ok(shown.includes('\x1b[31msomething is wrong'))

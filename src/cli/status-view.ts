@@ -22,15 +22,16 @@ export interface Status {
   proxies: ProxyStatus[] | undefined
 }
 
-/** For scripts. `sessions` are those of the proxy that was asked, by node. */
-export function statusAsJson({ source, store, topology, proxy, proxies }: Status): object {
+/** For scripts. `sessions` are those of all proxies on the node; null when no proxy tells. */
+export function statusAsJson(status: Status): object {
+  const { source, store, topology, proxy, proxies } = status
   return {
     source,
     store: { up: store.up, reason: store.reason ?? null },
     topology: {
       ...topology,
       primary: topology.primary ?? null,
-      nodes: topology.nodes.map(node => ({ ...node, sessions: sessionsOn(node, proxy) ?? null })),
+      nodes: topology.nodes.map(node => ({ ...node, sessions: sessionsOn(node, status) ?? null })),
     },
     proxy: proxy ? { workers: proxy.workers, clients: proxy.counters.clients } : null,
     proxies: proxies ?? null,
@@ -64,7 +65,7 @@ export function formatStatus(status: Status, view: { colour: boolean; width: num
   return parts.filter(part => part !== '').join('\n')
 }
 
-function nodeColumns({ proxy }: Status): Column<TopologyNode>[] {
+function nodeColumns(status: Status): Column<TopologyNode>[] {
   return [
     { title: 'NODE', value: node => node.name },
     {
@@ -78,12 +79,16 @@ function nodeColumns({ proxy }: Status): Column<TopologyNode>[] {
       paint: (cell, node, paint) =>
         !node.accepting ? paint.red(cell) : node.state === 'active' ? paint.green(cell) : paint.yellow(cell),
     },
-    { title: 'ADDRESS', value: node => `${node.host}:${node.port}` },
-    { title: 'TL', value: node => (node.timeline === 0 ? '-' : node.timeline) },
+    { title: 'ADDRESS', value: node => `${node.host}:${node.port}`, optional: true },
+    { title: 'TL', value: node => (node.timeline === 0 ? '-' : node.timeline), optional: true },
     { title: 'LAG', value: node => (node.lagBytes === undefined ? '-' : formatBytes(node.lagBytes)) },
-    { title: 'BEHIND', value: node => (node.lagMs === undefined ? '-' : formatElapsed(node.lagMs)) },
+    {
+      title: 'BEHIND',
+      value: node => (node.lagMs === undefined ? '-' : formatElapsed(node.lagMs)),
+      optional: true,
+    },
     { title: 'CONNECTIONS', value: connectionsOf },
-    { title: 'SESSIONS', value: node => sessionsOn(node, proxy) ?? '-' },
+    { title: 'SESSIONS', value: node => sessionsOn(node, status) ?? '-' },
     {
       title: 'TAKES',
       value: node => (node.writable ? 'writes' : node.readable ? 'reads' : '-'),
@@ -123,6 +128,9 @@ function connectionsOf({ connections }: TopologyNode): string {
   return connections ? `${formatNumber(connections.used)}/${formatNumber(connections.max)}` : '-'
 }
 
-function sessionsOn({ name }: TopologyNode, proxy: ProxyAnswer | undefined): number | undefined {
+/** Over all proxies where they tell, else those of the proxy that was asked. */
+function sessionsOn({ name }: TopologyNode, { proxy, proxies = [] }: Status): number | undefined {
+  const told = proxies.filter(({ sessions }) => sessions !== undefined)
+  if (told.length > 0) return told.reduce((sum, { sessions }) => sum + (sessions?.[name] ?? 0), 0)
   return proxy && (proxy.counters.nodes[name]?.sessions ?? 0)
 }

@@ -1,10 +1,11 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { TopologyAnswer } from '../admin/admin.ts'
 import { pause, systemTimers } from '../runtime/timers.ts'
 import { askAdmin, NoAnswer } from './admin-client.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { readCluster, topologyFromStore } from './cluster-view.ts'
 import { type CommandIo, printError, printJson } from './output.ts'
+import { Screen } from './screen.ts'
 import { readDuration } from './settings.ts'
 import { formatStatus, type ProxyAnswer, type Status, statusAsJson } from './status-view.ts'
 
@@ -12,7 +13,11 @@ import { formatStatus, type ProxyAnswer, type Status, statusAsJson } from './sta
 export function addStatusCommand(program: Command, io: CommandIo): void {
   const command = program.command('status').description('show the cluster as a running pgherd sees it')
   addClusterOptions(command)
-    .option('-w, --watch [seconds]', 'show it again and again, every second unless said', readPeriod)
+    .addOption(
+      new Option('-w, --watch [duration]', 'show it again and again, every second unless said')
+        .argParser(readDuration)
+        .preset('1s'),
+    )
     .addHelpText(
       'after',
       `
@@ -29,10 +34,6 @@ Example:
       if (watch === undefined) show(io, access, await readStatus(access))
       else await watchStatus(io, access, watch)
     })
-}
-
-function readPeriod(text: string): number {
-  return readDuration(text)
 }
 
 function show(io: CommandIo, { json }: ClusterAccess, status: Status): void {
@@ -70,19 +71,14 @@ async function statusFromAdmin(admin: NonNullable<ClusterAccess['admin']>): Prom
   return { source: 'admin', store, topology, proxy: proxy ?? undefined, proxies }
 }
 
-const clearScreen = '\x1b[H\x1b[2J\x1b[3J'
-const toTop = '\x1b[H'
-const clearLineEnd = '\x1b[K'
-const clearBelow = '\x1b[J'
-
 /** Shows the status until Ctrl-C: in place on a terminal, else one block after the other. */
 async function watchStatus(io: CommandIo, access: ClusterAccess, periodMs: number): Promise<void> {
   const stop = new AbortController()
   const onSignal = (): void => stop.abort()
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
-  const inPlace = io.width !== undefined && !access.json
-  if (inPlace) io.stdout(clearScreen)
+  const screen = io.width === undefined || access.json ? undefined : new Screen(io)
+  screen?.clear()
   try {
     while (!stop.signal.aborted) {
       const block = collect(io)
@@ -93,7 +89,7 @@ async function watchStatus(io: CommandIo, access: ClusterAccess, periodMs: numbe
         if (access.json) printError(io, error)
         else printError(block.io, error)
       }
-      if (inPlace) io.stdout(`${toTop}${block.text().replaceAll('\n', `${clearLineEnd}\n`)}${clearBelow}`)
+      if (screen) screen.draw(block.text())
       else io.stdout(access.json ? block.text() : `${block.text()}\n`)
       await pause(systemTimers, periodMs, stop.signal)
     }

@@ -14,7 +14,11 @@ export function systemIo(): CommandIo {
     colour: wantsColour(stdout.isTTY, process.env),
     stderrColour: wantsColour(stderr.isTTY, process.env),
     get width() {
-      return stdout.isTTY ? stdout.columns : undefined
+      // A terminal that does not know its size says 0.
+      return stdout.isTTY ? stdout.columns || 80 : undefined
+    },
+    get height() {
+      return stdout.isTTY ? stdout.rows || 24 : undefined
     },
     readFile: readFileFromDisk,
   }

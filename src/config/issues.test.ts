@@ -32,6 +32,10 @@ test('any single misspelling of a known key is suggested', () => {
   )
 })
 
+test('the keys of which an unknown one is a part are suggested before those that only look alike', () => {
+  assert.match(problems('proxy: {pool_size: 1}').join(), /did you mean `default_pool_size`\?/)
+})
+
 describe('secrets', () => {
   const canary = 'hunter2canary'
   const secretFields = fields.filter(({ meta }) => meta.secret)

@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import type { FieldMeta } from './fields.ts'
 import { dotted, type Field, fieldAt, fields, type KeyPath, sectionAt, sections, valueAt } from './keys.ts'
-import { didYouMean, nearest } from './suggest.ts'
+import { didYouMean, editDistance, nearest } from './suggest.ts'
 import { formatSize, parseSize } from './units.ts'
 
 /** What is wrong with a value, before it is known where that stands. */
@@ -74,12 +74,23 @@ function unknownKeys(issue: z.core.$ZodIssueUnrecognizedKeys): Finding[] {
 
 /** A key of this section that is spelt alike, else the places where a key of just this name is known. */
 function suggestKey(parent: KeyPath, key: string): string | undefined {
-  const siblings = nearest(key, sectionAt(parent)?.keys ?? [])
+  const siblings = alike(key, sectionAt(parent)?.keys ?? [])
   if (siblings.length > 0) return didYouMean(siblings)
   const elsewhere = fields.filter(field => field.name === key).map(field => field.pattern)
   const renamed = namesElsewhere.get(key)
   return didYouMean(renamed === undefined ? elsewhere : [renamed])
 }
+
+/** One slip of the finger, else the keys of which it is a part, else whatever is near. */
+function alike(key: string, known: readonly string[]): string[] {
+  const near = nearest(key, known)
+  if (near.some(word => editDistance(key, word) <= 1)) return near
+  const longer = key.length < partLengthMin ? [] : known.filter(word => word.includes(key))
+  return longer.length > 0 ? longer : near
+}
+
+/** Shorter ones are a part of too much. */
+const partLengthMin = 4
 
 /** Names that PgBouncer and HAProxy users will try, where ours differ. */
 const namesElsewhere: ReadonlyMap<string, string> = new Map([

@@ -111,7 +111,8 @@ const nodeSchema = z.strictObject({
   }),
   zone: field.label({ description: 'Where it stands; near nodes are preferred.', reload: 'live' }),
   priority: field.integer(1, 0, 1000, {
-    description: 'Preference at a failover, higher first; 0 never becomes primary.',
+    description:
+      'Preference at a failover, higher first; 0 never becomes primary. Used by failover under pgherd’s own management, which is not built yet.',
     reload: 'live',
   }),
   tags: field.tags({ description: 'Free labels.', reload: 'live' }),

@@ -13,6 +13,8 @@ export interface PostgresBinaries {
   /** `15.14` */
   version: string
   major: number
+  /** The copy of the npm package that was made for this, to be removed where it is not used after all. */
+  newCopy?: string
 }
 
 export interface FindOptions {
@@ -132,8 +134,23 @@ async function fromPackage(options: FindOptions): Promise<PostgresBinaries | und
   if (inPlace && (await canRun(options.account, inPlace.initdb, ['--version']))) return inPlace
   const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
   const target = join(options.copyTo, `postgresql-${version}`)
-  if (!(await stat(target).catch(() => undefined))) await copyPackage(root, target, options.account)
-  return inspect(options.account, join(target, 'bin'))
+  if (await stat(target).catch(() => undefined)) return inspect(options.account, join(target, 'bin'))
+  await copyPackage(root, target, options.account)
+  const copied = await inspect(options.account, join(target, 'bin'))
+  return copied && { ...copied, newCopy: target }
+}
+
+/** The npm package's programs, where they can be run as they are or from a copy in `copyTo` made before. */
+export async function findPackaged(account: Account, copyTo: string): Promise<PostgresBinaries | undefined> {
+  const copies = (await readdir(copyTo).catch(() => [])).filter(name => /^postgresql-.*\d$/.test(name)).sort()
+  const root = packageRoot()
+  const folders = copies.toReversed().map(name => join(copyTo, name, 'bin'))
+  if (root !== undefined) folders.unshift(join(root, 'native', 'bin'))
+  for (const folder of folders) {
+    const found = await inspect(account, folder)
+    if (found && (await canRun(account, found.initdb, ['--version']))) return found
+  }
+  return undefined
 }
 
 function packageRoot(): string | undefined {

@@ -1,11 +1,13 @@
-import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, rmdir, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timers } from '../runtime/timers.ts'
+import { type FolderLock, lockFolder } from '../store/lock.ts'
+import { StoreError } from '../store/store.ts'
 import { type Account, canEnter, giveTo, serverAccount } from './account.ts'
-import { findBinaries, type PostgresBinaries } from './binaries.ts'
+import { findBinaries, findPackaged, type PostgresBinaries } from './binaries.ts'
 import { DemoError } from './error.ts'
 import {
   checkNotRunning,
@@ -30,6 +32,8 @@ export interface ClusterOptions {
   programs: { path: string; folder?: string | undefined; packageOnly?: boolean }
   /** Gives up a start that is under way. */
   signal?: AbortSignal
+  /** Called when everything was checked: from here on servers are made and started. */
+  onStart?: () => void
   /** More settings for every server's postgresql.conf. */
   settings?: Record<string, string>
   clock: Clock
@@ -56,14 +60,17 @@ export interface Cluster {
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const account = await serverAccount()
   const kept = options.dir !== undefined
-  const dir =
+  const { dir, made } =
     options.dir === undefined ? await temporaryFolder(account) : await keptFolder(options.dir, account)
   const servers: PostgresServer[] = []
+  let lock: FolderLock | undefined
+  let binaries: PostgresBinaries | undefined
   let supervisor: Supervisor | undefined
   const close = () => Promise.all(servers.map(server => server.close(kept ? 'fast' : 'immediate')))
   const stop = async (): Promise<void> => {
     // Together: a restart under way ends only because its server is closed.
     await Promise.all([supervisor?.stop(), close()])
+    await lock?.release()
     if (kept) return
     await Promise.all(servers.map(server => server.remove()))
     await rm(dir, { recursive: true, force: true })
@@ -72,11 +79,13 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   options.signal?.addEventListener('abort', onAbort)
   try {
     await checkFolder(dir, account)
-    const binaries = await findBinaries({ account, copyTo: dir, ...options.programs })
-    const made = await makeServers(options, dir, account, binaries)
-    await checkServers(made, binaries)
+    if (kept) lock = await lockForDemo(dir)
+    binaries = await findBinaries({ account, copyTo: dir, ...options.programs })
+    const checked = await makeServers(options, dir, account, binaries)
+    await checkServers(checked, binaries, () => findPackaged(account, dir))
+    options.onStart?.()
     // Only from here on are they ours to stop.
-    servers.push(...made)
+    servers.push(...checked)
     if (options.signal?.aborted) await close()
     const leader = await startServers(servers, options.log)
     supervisor = new Supervisor({ servers, leader: leader.name, ...options })
@@ -84,25 +93,58 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     return { dir, account, binaries, nodes, stop }
   } catch (cause) {
     await stop()
+    const isUnused = servers.length === 0
+    if (isUnused && binaries?.newCopy) await rm(binaries.newCopy, { recursive: true, force: true })
+    if (made !== undefined) await removeEmpty(dir, made)
     throw cause
   } finally {
     options.signal?.removeEventListener('abort', onAbort)
   }
 }
 
-async function temporaryFolder(account: Account): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'pgherd-'))
-  await giveTo(account, dir)
-  return dir
+interface Folder {
+  dir: string
+  /** The topmost folder that had to be made, if any. */
+  made: string | undefined
 }
 
-async function keptFolder(path: string, account: Account): Promise<string> {
+async function temporaryFolder(account: Account): Promise<Folder> {
+  const dir = await mkdtemp(join(tmpdir(), 'pgherd-'))
+  await giveTo(account, dir)
+  return { dir, made: undefined }
+}
+
+async function keptFolder(path: string, account: Account): Promise<Folder> {
   const dir = resolve(path)
   const made = await mkdir(dir, { recursive: true }).catch((cause: Error) => {
     throw new DemoError('folder_unusable', `cannot make the folder ${dir}: ${cause.message}`, { cause })
   })
   if (made !== undefined) await giveTo(account, made)
-  return dir
+  return { dir, made }
+}
+
+/** Removes the folder and those above it, up to `top`, as long as there is nothing in them. */
+async function removeEmpty(folder: string, top: string): Promise<void> {
+  const isRemoved = await rmdir(folder).then(
+    () => true,
+    () => false,
+  )
+  if (isRemoved && folder !== top) await removeEmpty(dirname(folder), top)
+}
+
+/** Keeps the folder to this process. */
+async function lockForDemo(dir: string): Promise<FolderLock> {
+  try {
+    return await lockFolder(dir)
+  } catch (cause) {
+    if (cause instanceof StoreError && cause.code === 'locked') {
+      const pid = Number.parseInt(await readFile(join(dir, 'lock'), 'utf8').catch(() => ''), 10)
+      const message = `a pgherd demo (process ${pid}) is running on ${dir}: end that one first, or name another folder`
+      throw new DemoError('folder_in_use', message, { cause })
+    }
+    const message = `cannot write to the folder ${dir}: ${(cause as Error).message}`
+    throw new DemoError('folder_unusable', message, { cause })
+  }
 }
 
 async function checkFolder(dir: string, account: Account): Promise<void> {
@@ -141,14 +183,18 @@ async function makeServers(
 }
 
 /** Everything that can be found wrong before anything is made or started. */
-async function checkServers(servers: PostgresServer[], binaries: PostgresBinaries): Promise<void> {
-  for (const server of servers) {
-    if (!(await isEmptyFolder(server.folder))) {
-      await checkVersion(server.folder, binaries)
-      await checkNotRunning(server.folder, binaries.pgCtl)
-    }
-    await checkPortFree(server.port, `PostgreSQL server ${server.name}`)
+async function checkServers(
+  servers: PostgresServer[],
+  binaries: PostgresBinaries,
+  findOthers: () => Promise<PostgresBinaries | undefined>,
+): Promise<void> {
+  await checkNotRunning(servers.map(({ folder }) => folder))
+  for (const { folder } of servers) {
+    if (await isEmptyFolder(folder)) continue
+    const isOfOthers = (await folderMajor(folder)) !== binaries.major
+    await checkVersion(folder, binaries, isOfOthers ? await findOthers() : undefined)
   }
+  for (const { name, port } of servers) await checkPortFree(port, `PostgreSQL server ${name}`)
 }
 
 /** Starts the primary, new or as found, then all others at once as its replicas. Returns the primary. */

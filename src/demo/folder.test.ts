@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import type { Account } from './account.ts'
-import { isStandby, newestTimeline, runningPid, socketFolder, writeSettings } from './folder.ts'
+import { checkVersion, isStandby, newestTimeline, runningPid, socketFolder, writeSettings } from './folder.ts'
 
 const account: Account = { name: 'this user', identity: undefined }
 
@@ -56,6 +56,36 @@ describe('a data folder', () => {
   }, async () => {
     await writeFile(join(folder, 'postmaster.pid'), `${process.pid}\n`)
     assert.equal(await runningPid(folder), undefined)
+  })
+
+  it('must say the version that the programs have; where others fit, they are named', async () => {
+    const programs = (version: string, at: string) =>
+      ({
+        folder: at,
+        version,
+        major: Number.parseInt(version, 10),
+        initdb: '',
+        pgCtl: '',
+        postgres: '',
+      }) as const
+    const ours = programs('15.4', '/pg15/bin')
+    const file = join(folder, 'PG_VERSION')
+    await assert.rejects(checkVersion(folder, ours), {
+      message: /not a PostgreSQL data folder and not empty/,
+    })
+    for (const broken of ['', 'x\n', '15x\n']) {
+      await writeFile(file, broken)
+      const message = /is no PostgreSQL data folder, or is damaged: its PG_VERSION says no version/
+      await assert.rejects(checkVersion(folder, ours), { code: 'folder_unusable', message })
+    }
+    await writeFile(file, '18\n')
+    const hint =
+      /was made by PostgreSQL 18, .* run with PGHERD_POSTGRES_BIN=\/pg18\/bin, where PostgreSQL 18\.4 is/
+    await assert.rejects(checkVersion(folder, ours, programs('18.4', '/pg18/bin')), { message: hint })
+    const other = /set PGHERD_POSTGRES_BIN to the programs of PostgreSQL 18/
+    await assert.rejects(checkVersion(folder, ours, programs('17.1', '/pg17/bin')), { message: other })
+    await writeFile(file, '15\n')
+    await checkVersion(folder, ours)
   })
 
   it('holds the unix socket unless its path is too long for one', () => {

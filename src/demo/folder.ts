@@ -19,10 +19,10 @@ export interface ServerSettings {
   extra?: Record<string, string> | undefined
 }
 
-/** Major version of the data folder, or undefined when it is none. */
+/** Major version of the data folder; undefined when it is none, NaN when the file that says it is damaged. */
 export async function folderMajor(folder: string): Promise<number | undefined> {
   const text = await readFile(join(folder, 'PG_VERSION'), 'utf8').catch(() => undefined)
-  return text === undefined ? undefined : Number(text.trim().split('.')[0])
+  return text === undefined ? undefined : Number.parseInt(/^\d+(\.\d+)?$/.exec(text.trim())?.[0] ?? '', 10)
 }
 
 /** Whether a folder is absent or has nothing in it. */
@@ -34,8 +34,15 @@ export async function isEmptyFolder(folder: string): Promise<boolean> {
   return entries.length === 0
 }
 
-/** Throws `DemoError` when the data folder is not of the version of these programs. */
-export async function checkVersion(folder: string, binaries: PostgresBinaries): Promise<void> {
+/**
+ * Throws `DemoError` when the data folder is not of the version of these programs. `others` are programs to name
+ * where they fit better.
+ */
+export async function checkVersion(
+  folder: string,
+  binaries: PostgresBinaries,
+  others?: PostgresBinaries,
+): Promise<void> {
   const major = await folderMajor(folder)
   if (major === binaries.major) return
   if (major === undefined) {
@@ -44,10 +51,20 @@ export async function checkVersion(folder: string, binaries: PostgresBinaries): 
       `${folder} is not a PostgreSQL data folder and not empty: name another folder, or empty this one`,
     )
   }
+  if (Number.isNaN(major)) {
+    throw new DemoError(
+      'folder_unusable',
+      `${folder} is no PostgreSQL data folder, or is damaged: its PG_VERSION says no version; name another folder`,
+    )
+  }
+  const remedy =
+    others?.major === major
+      ? `run with PGHERD_POSTGRES_BIN=${others.folder}, where PostgreSQL ${others.version} is`
+      : `set PGHERD_POSTGRES_BIN to the programs of PostgreSQL ${major}`
   throw new DemoError(
     'version_mismatch',
     `the data in ${folder} was made by PostgreSQL ${major}, but the programs in ${binaries.folder} are ` +
-      `${binaries.version}: set PGHERD_POSTGRES_BIN to the programs of PostgreSQL ${major}, or name another folder`,
+      `${binaries.version}: ${remedy}, or name another folder`,
   )
 }
 
@@ -76,14 +93,21 @@ export async function runningPid(folder: string): Promise<number | undefined> {
   return works !== undefined && works !== real ? undefined : pid
 }
 
-/** Throws `DemoError` `folder_in_use` when a server runs on the folder. */
-export async function checkNotRunning(folder: string, pgCtl: string): Promise<void> {
-  const pid = await runningPid(folder)
-  if (pid === undefined) return
+/** Throws `DemoError` `folder_in_use` when servers run on any of the folders, and names them all. */
+export async function checkNotRunning(folders: string[]): Promise<void> {
+  const found: { folder: string; pid: number }[] = []
+  for (const folder of folders) {
+    const pid = await runningPid(folder)
+    if (pid !== undefined) found.push({ folder, pid })
+  }
+  if (found.length === 0) return
+  const who = found.map(({ folder, pid }) => `${folder} (process ${pid})`).join(', ')
+  const [subject, them] =
+    found.length === 1 ? ['a PostgreSQL server is', 'it'] : [`${found.length} PostgreSQL servers are`, 'them']
   throw new DemoError(
     'folder_in_use',
-    `a PostgreSQL server (process ${pid}) is running on ${folder} already: ` +
-      `stop it first with ${pgCtl} stop -D ${folder}, or kill ${pid}`,
+    `${subject} running already, on ${who}: stop ${them} first with ` +
+      `kill -INT ${found.map(({ pid }) => pid).join(' ')}, or name another folder`,
   )
 }
 

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events'
+import { Socket } from 'node:net'
 import { Client } from 'pg'
 import type { Clock } from '../runtime/clock.ts'
 import type { Random } from '../runtime/random.ts'
@@ -28,7 +29,7 @@ export interface LoadCounts {
 
 export interface Load {
   counts(): LoadCounts
-  /** Ends its sessions and takes its table away again. */
+  /** Ends its sessions and takes its table away again, if a primary can be had within a second. */
   stop(): Promise<void>
 }
 
@@ -37,6 +38,8 @@ const accounts = 1000
 const thinkMs = 5
 const retryMs = 250
 const connectTimeoutMs = 35_000
+/** At the end: for statements that run, and again for taking the table away. */
+const stopLimitMs = 1000
 
 /**
  * A synthetic workload as an application would be: sessions that read accounts on one port and book on the
@@ -45,7 +48,10 @@ const connectTimeoutMs = 35_000
 export async function startLoad(options: LoadOptions): Promise<Load> {
   const counts: LoadCounts = { reads: 0, writes: 0, errors: 0, lastError: undefined }
   const stopping = new AbortController()
-  setMaxListeners(2 * (options.writers + options.readers), stopping.signal)
+  const cut = new AbortController()
+  const signals: Signals = { stopping: stopping.signal, cut: cut.signal }
+  for (const signal of [stopping.signal, cut.signal])
+    setMaxListeners(2 * (options.writers + options.readers), signal)
   await once(options, options.port, client =>
     client.query(`
       create table if not exists pgherd_demo (id int primary key, balance int not null default 0);
@@ -63,23 +69,31 @@ export async function startLoad(options: LoadOptions): Promise<Load> {
   const readPort = options.readPort === 0 ? options.port : options.readPort
   await untilReplicated(options, readPort)
   const sessions = [
-    ...Array.from({ length: options.writers }, () =>
-      session(options, options.port, write, counts, stopping.signal),
-    ),
-    ...Array.from({ length: options.readers }, () =>
-      session(options, readPort, read, counts, stopping.signal),
-    ),
+    ...Array.from({ length: options.writers }, () => session(options, options.port, write, counts, signals)),
+    ...Array.from({ length: options.readers }, () => session(options, readPort, read, counts, signals)),
   ]
   return {
     counts: () => ({ ...counts }),
     stop: async () => {
       stopping.abort()
+      const timer = options.timers.after(stopLimitMs, () => cut.abort())
       await Promise.all(sessions)
-      await once(options, options.port, client => client.query('drop table if exists pgherd_demo')).catch(
-        // The demo's cluster may have no primary any more; then the table goes with it.
-        () => undefined,
-      )
+      timer.cancel()
+      await dropTable(options)
     },
+  }
+}
+
+async function dropTable(options: LoadOptions): Promise<void> {
+  const limit = new AbortController()
+  const timer = options.timers.after(stopLimitMs, () => limit.abort())
+  const drop = (client: Client): Promise<unknown> => client.query('drop table if exists pgherd_demo')
+  try {
+    await once(options, options.port, drop, { stopping: limit.signal, cut: limit.signal })
+  } catch {
+    // The demo's cluster may have no primary any more; then the table goes with it.
+  } finally {
+    timer.cancel()
   }
 }
 
@@ -102,16 +116,18 @@ async function session(
   port: number,
   work: (client: Client) => Promise<void>,
   counts: LoadCounts,
-  signal: AbortSignal,
+  signals: Signals,
 ): Promise<void> {
+  const signal = signals.stopping
+  const workOn = async (client: Client): Promise<void> => {
+    while (!signal.aborted) {
+      await work(client)
+      await pause(options.timers, thinkMs, signal)
+    }
+  }
   while (!signal.aborted) {
     try {
-      await once(options, port, async client => {
-        while (!signal.aborted) {
-          await work(client)
-          await pause(options.timers, thinkMs, signal)
-        }
-      })
+      await once(options, port, workOn, signals)
     } catch (cause) {
       if (signal.aborted) return
       counts.errors++
@@ -121,12 +137,20 @@ async function session(
   }
 }
 
+/** `stopping` gives up connections that are being opened, `cut` those that are open as well. */
+interface Signals {
+  stopping: AbortSignal
+  cut: AbortSignal
+}
+
 /** Runs `work` on a connection of its own. */
 async function once(
   { host }: LoadOptions,
   port: number,
   work: (client: Client) => Promise<unknown>,
+  signals?: Signals,
 ): Promise<void> {
+  const socket = new Socket()
   const client = new Client({
     host,
     port,
@@ -135,13 +159,19 @@ async function once(
     ssl: false,
     application_name: 'pgherd demo',
     connectionTimeoutMillis: connectTimeoutMs,
+    stream: () => socket,
   })
   // What breaks an idle session shows at its next statement.
   client.on('error', () => undefined)
+  const destroy = (): void => void socket.destroy()
   try {
+    signals?.stopping.addEventListener('abort', destroy)
     await client.connect()
+    signals?.stopping.removeEventListener('abort', destroy)
+    signals?.cut.addEventListener('abort', destroy)
     await work(client)
   } finally {
+    for (const signal of [signals?.stopping, signals?.cut]) signal?.removeEventListener('abort', destroy)
     await client.end().catch(() => undefined)
   }
 }

@@ -141,7 +141,7 @@ export class PostgresServer {
   async start(followsPort = this.#followsPort): Promise<void> {
     const { binaries, account } = this.#options
     await checkVersion(this.folder, binaries)
-    await checkNotRunning(this.folder, binaries.pgCtl)
+    await checkNotRunning([this.folder])
     await this.#configure(followsPort)
     const child = await startChild({
       command: binaries.postgres,

@@ -14,6 +14,7 @@ import {
   type Lease,
   type Store,
   StoreError,
+  type StoreErrorCode,
   type Transaction,
   type TransactionResult,
   type Watch,
@@ -285,18 +286,22 @@ async function readAll(response: IncomingMessage): Promise<string> {
 }
 
 function errorOf(base: URL, status: number, text: string): StoreError {
+  const denied = status === 401 || status === 403
+  const code = denied ? 'denied' : 'unavailable'
   try {
-    const { error } = JSON.parse(text) as ErrorBody
-    return new StoreError(error.code, error.message)
+    const { error } = JSON.parse(text) as {
+      error: Omit<ErrorBody['error'], 'code'> & { code?: StoreErrorCode }
+    }
+    // A pgherd that has no store to offer does not know its paths.
+    if (status === 404 && error.code === undefined) return new StoreError('invalid', keysInEtcd)
+    return new StoreError(error.code ?? code, error.message)
   } catch {
-    const denied = status === 401 || status === 403
     const advice = denied ? 'check the token' : 'check that pgherd listens at this address'
-    return new StoreError(
-      denied ? 'denied' : 'unavailable',
-      `the store at ${base.origin} answers with HTTP status ${status}: ${advice}`,
-    )
+    return new StoreError(code, `the store at ${base.origin} answers with HTTP status ${status}: ${advice}`)
   }
 }
+
+const keysInEtcd = 'this pgherd keeps its keys in etcd: name it with --etcd HOST:PORT or --config FILE'
 
 /** JSON leaves out what is undefined. */
 function whole(entry: Entry): Entry {

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { systemClock } from '../../src/runtime/clock.ts'
 import { isAlive } from '../../src/runtime/process.ts'
 import type { NodeIntent, Topology } from '../../src/topology/types.ts'
-import { type Cli, cliJson, runCli, startCli } from '../support/cli.ts'
+import { Cli, cliJson, runCli, startCli } from '../support/cli.ts'
 import { freePorts } from '../support/ports.ts'
 import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
@@ -22,6 +23,8 @@ let folder: string
 before(async () => {
   cluster = await startTestCluster({ replicas: 2 })
   folder = await mkdtemp(join(tmpdir(), 'pgherd-cli-'))
+  // The demo's servers may run as somebody else.
+  await chmod(folder, 0o755)
 })
 
 after(async () => {
@@ -48,6 +51,35 @@ async function takePorts(): Promise<Ports> {
   const flags = ['--port', `${port}`, '--read-port', `${readPort}`, '--admin-port', `${adminPort}`]
   return { port, readPort, adminPort, flags, env: { PGHERD_ADMIN_URL: `http://127.0.0.1:${adminPort}` } }
 }
+
+describe('a demo that cannot start', () => {
+  const demo = async (folder: string, env: Record<string, string> = {}): ReturnType<typeof runCli> => {
+    const { flags } = await takePorts()
+    return runCli(['demo', ...flags, '--data', folder], { env })
+  }
+
+  test('says only why, and leaves nothing behind', async () => {
+    const made = join(folder, 'new', 'data')
+    const { code, out, err } = await demo(made, { PGHERD_POSTGRES_BIN: '/no/such/folder' })
+    assert.deepEqual([code, out], [1, ''])
+    assert.match(err, /^error: PGHERD_POSTGRES_BIN is \/no\/such\/folder.*\n$/)
+    assert.equal(existsSync(join(folder, 'new')), false)
+  })
+
+  test('leaves a folder of other data as it was', async () => {
+    const data = join(folder, 'other')
+    await mkdir(join(data, 'servers', 'b'), { recursive: true })
+    await writeFile(join(data, 'servers', 'b', 'PG_VERSION'), '')
+    const { code, out, err } = await demo(data)
+    assert.deepEqual([code, out], [1, ''])
+    assert.match(err, /^error: .*servers\/b is no PostgreSQL data folder, or is damaged: .*\n$/)
+    assert.deepEqual((await readdir(data, { recursive: true })).sort(), [
+      'servers',
+      'servers/b',
+      'servers/b/PG_VERSION',
+    ])
+  })
+})
 
 describe('pgherd up straight from flags', () => {
   let ports: Ports
@@ -98,7 +130,7 @@ describe('pgherd up straight from flags', () => {
     await until('sessions on both replicas', async () => (await onReplica()) === 2)
 
     const drained = await runCli(['node', 'drain', 'b'], { env: ports.env })
-    assert.match(drained.out, /^b is drained; 1 proxy has applied it \(revision \d+, \d+ ms\)\n$/)
+    assert.match(drained.out, /^b takes nothing new; 1 proxy has applied it \(revision \d+, [\d.]+ ms\); /)
     await until('no session on b', async () => (await onReplica()) === 0)
     for (const client of clients) {
       const { rows } = await client.query<{ port: number }>('select inet_server_port() as port')
@@ -115,6 +147,19 @@ describe('pgherd up straight from flags', () => {
     assert.deepEqual([b?.name, b?.state, b?.weight, b?.readable], ['b', 'active', 7, true])
     assert.ok((proxies[0]?.appliedRevision ?? 0) > revision)
     await Promise.all(clients.map(client => client.end()))
+  })
+
+  test('a watch shows the status every second, also as JSON', async () => {
+    for (const more of [[], ['--json']]) {
+      const watch = new Cli(['status', '--watch', ...more], { env: ports.env })
+      const frames = (): number => watch.out.split(/^cluster main|^\{/m).length - 1
+      await until('the first frame', () => frames() > 0)
+      const startedMs = systemClock.nowMs()
+      await until('two more frames', () => frames() > 2)
+      const tookMs = systemClock.nowMs() - startedMs
+      assert.ok(tookMs > 1500, `${tookMs} ms for two more`)
+      await watch.stop()
+    }
   })
 
   test('what is not safe is refused with a sentence and exit code 1', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -226,18 +226,26 @@ describe('a local cluster in a folder of its own', async () => {
     }
   })
 
-  it('refuses a folder on which a server is running, and leaves that server alone', async () => {
+  it('refuses a folder of another demo, and one that a demo left servers on, and leaves them alone', async () => {
     const first = await start({ dir })
     try {
-      const pid = await runningPid(join(dir, 'a'))
+      const other = new RegExp(`a pgherd demo \\(process ${process.pid}\\) is running on ${dir}: `)
+      await assert.rejects(start({ dir }), { code: 'folder_in_use', message: other })
+      // As after a kill -9 of the demo, whose servers then run on.
+      await rm(join(dir, 'lock'))
+      const pids = await Promise.all(names.map(name => runningPid(join(dir, name))))
       await assert.rejects(start({ dir }), (error: Error) => {
-        assert.match(error.message, new RegExp(`server \\(process ${pid}\\) is running on .*stop it first`))
+        for (const [index, pid] of pids.entries()) {
+          assert.ok(error.message.includes(`${join(dir, names[index]!)} (process ${pid})`), error.message)
+        }
+        assert.ok(error.message.includes(`kill -INT ${pids.join(' ')}`), error.message)
         return true
       })
       assert.deepEqual(await query(node(first.cluster, 'a').port, 'select 1 as one'), [{ one: 1 }])
     } finally {
       await first.cluster.stop()
     }
+    assert.ok(!existsSync(join(dir, 'lock')))
   })
 
   it('refuses data of another version', async () => {
@@ -327,5 +335,20 @@ describe('the PostgreSQL of the npm package', async () => {
     } finally {
       await cluster.stop()
     }
+  })
+
+  it('is not copied into a folder of another version for good', async t => {
+    const dir = await temporaryFolder(await serverAccount())
+    await mkdir(join(dir, 'a'))
+    await writeFile(join(dir, 'a', 'PG_VERSION'), '9\n')
+    const failed: Error & { code?: string } = await start({ dir, ...options }).then(
+      () => assert.fail('it started'),
+      (cause: Error) => cause,
+    )
+    const left = await readdir(dir)
+    await rm(dir, { recursive: true })
+    if (failed.code === 'no_binaries') return t.skip(`no platform package: ${failed.message}`)
+    assert.equal(failed.code, 'version_mismatch')
+    assert.deepEqual(left, ['a'])
   })
 })

@@ -8,11 +8,11 @@ export interface RecordingIo extends CommandIo {
 }
 
 export function recordingIo(
-  options: Partial<Pick<CommandIo, 'env' | 'colour' | 'width'>> & {
+  options: Partial<Pick<CommandIo, 'env' | 'colour' | 'width' | 'height'>> & {
     files?: Readonly<Record<string, string | FileContent>>
   } = {},
 ): RecordingIo {
-  const { env = {}, colour = false, width, files = {} } = options
+  const { env = {}, colour = false, width, height, files = {} } = options
   const io: RecordingIo = {
     out: '',
     err: '',
@@ -20,6 +20,7 @@ export function recordingIo(
     colour,
     stderrColour: colour,
     width,
+    height,
     stdout: text => {
       io.out += text
     },

@@ -36,6 +36,7 @@ export interface Outcome {
 }
 
 const firstSize = 16
+const copyEndsMax = 100
 
 export class OwedAnswers {
   /** ReadyForQuery that are still to come. */
@@ -47,6 +48,13 @@ export class OwedAnswers {
   #head = 0
   #count = 0
   #copyIn = false
+  /** How many entries were answered or dropped since the start: the number of the oldest. */
+  #first = 0
+  /**
+   * The client has ended copy data before the server has asked for it: numbers of the entries that it sent next.
+   * Bounded, because clients that do so have few copies on the way.
+   */
+  #copyEnds: number[] = []
   /** Of kinds whose answers are left out or put in. */
   #special = 0
 
@@ -94,6 +102,7 @@ export class OwedAnswers {
     const outcome = this.#outcomes[at]
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
+    this.#first++
     if (outcome === undefined) return
     this.#outcomes[at] = undefined
     outcome.succeeded()
@@ -129,16 +138,33 @@ export class OwedAnswers {
 
   /** The server has answered an Execute or a Query with CopyInResponse. */
   copyIn(): void {
-    this.#copyIn = true
-    if (this.head !== Owed.Execute) return
-    // Syncs that came along with the Execute are ignored: those behind it are taken out.
+    // What was sent before the oldest entry was no end of this one.
+    while (this.#copyEnds.length > 0 && this.#copyEnds[0]! <= this.#first) this.#copyEnds.shift()
+    const end = this.#copyEnds.shift()
+    this.#copyIn = end === undefined
+    this.#dropSyncsBefore(end ?? Infinity)
+  }
+
+  /** The client has ended its copy data with CopyDone or CopyFail. */
+  copyInEnds(): void {
+    if (!this.#copyIn && this.#count > 0 && this.#copyEnds.length < copyEndsMax) {
+      this.#copyEnds.push(this.#first + this.#count)
+    }
+    this.#copyIn = false
+  }
+
+  /** Syncs that the server reads while it waits for copy data are ignored: they are taken out. */
+  #dropSyncsBefore(end: number): void {
     const kept: [Owed, Outcome | undefined][] = []
     const mask = this.#kinds.length - 1
+    let dropped = 0
     for (let index = 0; index < this.#count; index++) {
       const at = (this.#head + index) & mask
       const kind = this.#kinds[at] as Owed
-      if (kind === Owed.Sync) this.ready--
-      else kept.push([kind, this.#outcomes[at]])
+      if (kind === Owed.Sync && this.#first + index < end) {
+        this.ready--
+        dropped++
+      } else kept.push([kind, this.#outcomes[at]])
       this.#outcomes[at] = undefined
     }
     this.#count = 0
@@ -147,11 +173,7 @@ export class OwedAnswers {
       this.#kinds[at] = kind
       this.#outcomes[at] = outcome
     }
-  }
-
-  /** The client has ended its copy data with CopyDone or CopyFail. */
-  copyInEnds(): void {
-    this.#copyIn = false
+    this.#copyEnds = this.#copyEnds.map(number => number - dropped)
   }
 
   /** The connection is gone: nothing of it will be answered. */
@@ -170,6 +192,7 @@ export class OwedAnswers {
     this.#outcomes[at] = undefined
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
+    this.#first++
     outcome?.failed()
   }
 

@@ -457,8 +457,9 @@ export class Client implements ServerUser {
     }
     const server = this.#server
     this.#server = undefined
-    const isInOrder = reason === 'client_closed' && before === State.Active && this.relay.atBoundary
-    if (isInOrder || (server?.isAtRest && before === State.Active)) server?.release()
+    // A server that has got a part of a message takes whatever comes next for the rest of it.
+    const isWhole = before === State.Active && this.relay.atBoundary
+    if (isWhole && (reason === 'client_closed' || server?.isAtRest)) server?.release()
     else server?.abort()
     this.#host.onEnd(this, reason)
   }

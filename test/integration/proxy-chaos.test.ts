@@ -59,6 +59,13 @@ const doings: readonly (() => Buffer)[] = [
   () => writeQuery('copy (select generate_series(1, 20000)) to stdout'),
   () => writeQuery('create temporary table tt (i int); copy tt from stdin'),
   () => Buffer.concat([frame(0x64, Buffer.from('x\n')), frame(0x63, Buffer.alloc(0))]),
+  () =>
+    Buffer.concat([
+      writeQuery('create temporary table if not exists tc (i int); copy tc from stdin'),
+      frame(0x64, Buffer.from('1\n')),
+      frame(0x63, Buffer.alloc(0)),
+      extended('select 3'),
+    ]),
   () => extended('copy (select 1) to stdout'),
   () => writeQuery("select repeat('x', 1000000)"),
   () => frame(0x46, Buffer.from([0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),

@@ -1,26 +1,17 @@
 import { addCounters } from '../proxy/counters.ts'
 import { disconnectReasons } from '../proxy/failures.ts'
-import type { Topology } from '../topology/types.ts'
+import { keysOf } from '../topology/keys.ts'
+import { ClusterState } from '../topology/state.ts'
+import { buildTopology } from '../topology/topology.ts'
 import { createMetrics } from './metrics.ts'
-
-const emptyTopology: Topology = {
-  cluster: '',
-  revision: 0,
-  intentRevision: 0,
-  epoch: 0,
-  systemId: '',
-  nodes: [],
-  primary: undefined,
-  conflict: [],
-  alarms: [],
-  settings: { v: 1 },
-}
 
 /** The page `docs/metrics.md`, made from the metrics themselves. */
 export async function metricsMarkdown(): Promise<string> {
+  const defaults = { replicaLagBytesMax: 0, readFallback: 'none', drainTimeoutMs: 0 } as const
+  const topology = buildTopology('', new ClusterState(keysOf('')), defaults)
   const registry = createMetrics({
     version: '',
-    topology: () => emptyTopology,
+    topology: () => topology,
     store: () => ({ up: true, sinceMs: 0, reason: undefined }),
     proxy: () => ({ counters: addCounters([]), workers: 0, crashes: 0, appliedRevision: 0 }),
   })

@@ -1,4 +1,4 @@
-import { candidatesFor, judgeSession, leastLoaded, type Verdict } from '../routing/choose.ts'
+import { candidatesFor, judgeSession, leastLoaded, type Route, type Verdict } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
@@ -40,6 +40,8 @@ export class Dispatcher {
   /** Clients without a node to go to. */
   readonly #parked = new Set<Client>()
   readonly #troubles: Troubles
+  /** The nodes of the topology on which sessions of a route may begin. */
+  readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
   /** Names of the nodes that reads could go to at the last topology. */
   #readable = new Set<string>()
   #topology: Topology | undefined
@@ -58,9 +60,13 @@ export class Dispatcher {
    */
   setTopology(topology: Topology): void {
     this.#topology = topology
+    const { zone } = this.#options.settings
+    this.#begins.primary = new Set(candidatesFor(topology, 'primary', zone).nodes)
+    this.#begins.replica = new Set(candidatesFor(topology, 'replica', zone).nodes)
+    const byName = new Map(topology.nodes.map(node => [node.name, node]))
     const homeless: Client[] = []
     for (const [name, pools] of this.#nodes) {
-      const node = topology.nodes.find(each => each.name === name)
+      const node = byName.get(name)
       const isHere = node && node.host === pools.target.host && node.port === pools.target.port
       this.#setUse(pools, isHere ? node : undefined)
       homeless.push(...pools.takeUnwelcome())
@@ -69,12 +75,7 @@ export class Dispatcher {
       this.#retired.add(pools)
     }
     for (const pools of this.#retired) this.#letLeave(pools, undefined)
-    for (const [name, pools] of this.#nodes) {
-      this.#letLeave(
-        pools,
-        topology.nodes.find(each => each.name === name),
-      )
-    }
+    for (const [name, pools] of this.#nodes) this.#letLeave(pools, byName.get(name))
     for (const client of [...homeless, ...this.#parked]) {
       client.tried.clear()
       this.acquire(client)
@@ -259,12 +260,8 @@ export class Dispatcher {
 
   /** What a node may be used for from now on; nothing when it is gone from the topology. */
   #setUse(pools: NodePools, node: TopologyNode | undefined): void {
-    const topology = this.#topology!
-    const { zone } = this.#options.settings
-    const begins = (route: 'primary' | 'replica'): boolean =>
-      node !== undefined && candidatesFor(topology, route, zone).nodes.includes(node)
-    pools.use.begins.primary = begins('primary')
-    pools.use.begins.replica = begins('replica')
+    pools.use.begins.primary = node !== undefined && this.#begins.primary.has(node)
+    pools.use.begins.replica = node !== undefined && this.#begins.replica.has(node)
     pools.use.keepsIdle = node?.state === 'active'
   }
 

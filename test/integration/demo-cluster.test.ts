@@ -12,6 +12,7 @@ import { systemClock } from '../../src/runtime/clock.ts'
 import { createLogger } from '../../src/runtime/log.ts'
 import { childrenOf, isAlive, signalProcess } from '../../src/runtime/process.ts'
 import { systemTimers } from '../../src/runtime/timers.ts'
+import { mayLack } from '../support/need.ts'
 import { freePorts } from '../support/ports.ts'
 import { query, temporaryFolder } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
@@ -320,7 +321,7 @@ describe('the PostgreSQL of the npm package', async () => {
 
   it('makes a cluster too', async t => {
     const started = await start(options).catch((cause: Error & { code?: string }) => {
-      if (cause.code === 'no_binaries') return t.skip(`no platform package: ${cause.message}`)
+      if (cause.code === 'no_binaries') return t.skip(mayLack(`no platform package: ${cause.message}`))
       throw cause
     })
     if (!started) return
@@ -347,7 +348,7 @@ describe('the PostgreSQL of the npm package', async () => {
     )
     const left = await readdir(dir)
     await rm(dir, { recursive: true })
-    if (failed.code === 'no_binaries') return t.skip(`no platform package: ${failed.message}`)
+    if (failed.code === 'no_binaries') return t.skip(mayLack(`no platform package: ${failed.message}`))
     assert.equal(failed.code, 'version_mismatch')
     assert.deepEqual(left, ['a'])
   })

@@ -4,7 +4,7 @@ import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
-import { startTestHost, testConfig } from '../support/host.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import {
   connect,
   freezeServer,
@@ -43,13 +43,7 @@ beforeEach(async () => {
   host = await startTestHost(config)
   port = config.proxy.port
   readPort = config.proxy.read_port
-  await until('the roles are known', () => {
-    const { nodes } = host.watcher.current()
-    return (
-      nodes.some(node => node.writable) &&
-      nodes.every(node => !node.accepting || node.writable || node.readable)
-    )
-  })
+  await untilRolesAreKnown(host)
 })
 
 afterEach(async () => {

@@ -4,7 +4,7 @@ import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
-import { startTestHost, testConfig } from '../support/host.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 
@@ -33,10 +33,7 @@ beforeEach(async () => {
   host = await startTestHost(config)
   port = config.proxy.port
   readPort = config.proxy.read_port
-  await until('the roles are known', () => {
-    const { nodes } = host.watcher.current()
-    return nodes.every(node => node.writable || node.readable)
-  })
+  await untilRolesAreKnown(host)
 })
 
 afterEach(async () => {

@@ -3,6 +3,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { createLogger } from '../../src/runtime/log.ts'
 import { freePorts } from './ports.ts'
+import { until } from './wait.ts'
 
 /** A configuration on free ports: an agentless proxy with a store in memory in front of the given servers. */
 export async function testConfig(
@@ -34,6 +35,17 @@ export async function testConfig(
   })
   if (!loaded.ok) throw new Error(loaded.problems.map(problem => problem.message).join('\n'))
   return loaded.config
+}
+
+/** Waits until there is a primary to write to and every server was asked; those that answer have their use. */
+export async function untilRolesAreKnown(host: Host): Promise<void> {
+  await until('the roles are known', () => {
+    const { nodes } = host.watcher.current()
+    const isUsed = nodes.every(
+      node => node.source !== 'none' && (!node.accepting || node.writable || node.readable),
+    )
+    return isUsed && nodes.some(node => node.writable)
+  })
 }
 
 /** Starts the proxy of a configuration in this process; its data workers are processes of their own. */

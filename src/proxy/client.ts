@@ -11,16 +11,15 @@ import {
   readyForQueryIdle,
   writeBackendKeyData,
   writeErrorResponse,
-  writeNegotiateProtocolVersion,
   writeParameterStatus,
 } from '../wire/messages.ts'
 import { MessageReader } from '../wire/reader.ts'
-import { readStartup, type StartupPacket } from '../wire/startup.ts'
 import { ClientRelay } from './client-relay.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
-import { type DisconnectReason, errorFor } from './failures.ts'
+import { type DisconnectReason, type ErrorDetails, errorFor } from './failures.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
+import type { Arrival } from './startup/client-startup.ts'
 
 /** What a client needs of the worker around it. */
 export interface ClientHost {
@@ -39,15 +38,12 @@ export interface ClientHost {
   mayBegin(client: Client, server: ServerConnection): boolean
   /** The session begins: remembers its cancel key. Returns the secret the client is told. */
   register(client: Client, server: ServerConnection): Buffer
-  cancel(processId: number, secret: Buffer, done: () => void): void
   /** Nothing is outstanding and the client's node asks it to leave. */
   onRest(client: Client): void
   onEnd(client: Client, reason: DisconnectReason): void
-  /** Undefined when one more client is welcome, else the reason against it. */
-  refusal(): string | undefined
 }
 
-const State = { Startup: 0, Waiting: 1, Login: 2, Active: 3, Held: 4, Closed: 5 } as const
+const State = { Waiting: 0, Login: 1, Active: 2, Held: 3, Closed: 4 } as const
 type State = (typeof State)[keyof typeof State]
 
 /** What a client may send ahead before it has a server; then it is not read from until it has one. */
@@ -73,9 +69,9 @@ export interface Leaving {
  * One client connection.
  *
  * ```
- * Startup -> Waiting -> Login -> Active <-> Held     (Held: its session is being moved to another server)
- *               ^          |                           any -> Closed
- *               +----------+  the server was not to be had: another one
+ * Waiting -> Login -> Active <-> Held     (Held: its session is being moved to another server)
+ *    ^          |                           any -> Closed
+ *    +----------+  the server was not to be had: another one
  * ```
  */
 export class Client implements ServerUser {
@@ -83,12 +79,12 @@ export class Client implements ServerUser {
   /** Where it connects from: `address:port`. */
   readonly address: string
   readonly relay: ClientRelay
-  user = ''
-  database = ''
-  parameters: ReadonlyMap<string, string> = new Map()
-  parametersKey = ''
+  readonly user: string
+  readonly database: string
+  readonly parameters: ReadonlyMap<string, string>
+  readonly parametersKey: string
   /** A walsender session: on a connection of its own, never pooled. */
-  replication = false
+  readonly replication: boolean
   /** Nodes that could not be had for this client, in order not to try them again at once. */
   readonly tried = new Set<string>()
   waitingSinceMs = 0
@@ -98,7 +94,7 @@ export class Client implements ServerUser {
   readonly #host: ClientHost
   readonly #socket: Socket
   readonly #answers = new MessageReader(answerBytesMax)
-  #state: State = State.Startup
+  #state: State = State.Waiting
   #server: ServerConnection | undefined
   /** What came before it could be passed on. */
   #ahead: Buffer = empty
@@ -106,24 +102,28 @@ export class Client implements ServerUser {
   #loginTimer: Timer | undefined
   #waitTimer: Timer | undefined
   #negotiate: Buffer | undefined
-  #encryptionAsked = 0
   /** The client has said that it will send nothing more. */
   #halfClosed = false
 
-  constructor(socket: Socket, route: Route, host: ClientHost) {
+  constructor(arrival: Arrival, host: ClientHost) {
+    const { socket } = arrival
     this.#socket = socket
-    this.route = route
-    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`
-    this.relay = new ClientRelay(route === 'replica')
+    this.route = arrival.route
+    this.address = arrival.address
+    this.user = arrival.user
+    this.database = arrival.database
+    this.parameters = arrival.parameters
+    this.parametersKey = JSON.stringify([...arrival.parameters].sort(([a], [b]) => (a < b ? -1 : 1)))
+    this.replication = arrival.replication
+    this.#negotiate = arrival.negotiation
+    this.#ahead = arrival.ahead
+    this.relay = new ClientRelay(arrival.route === 'replica')
     this.#host = host
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 30_000)
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     socket.on('drain', () => this.#server?.resume())
     socket.on('end', () => this.#onHalfClosed())
     socket.on('error', () => this.end('client_lost'))
     socket.on('close', () => this.end('client_closed'))
-    this.#limitLogin()
   }
 
   get server(): ServerConnection | undefined {
@@ -158,8 +158,7 @@ export class Client implements ServerUser {
     if (this.#state === State.Closed) return
     if (this.#state === State.Login) return this.#answer(chunk)
     this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk])
-    if (this.#state === State.Startup) this.#startup()
-    else if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
+    if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
   }
 
   /** No more is to come; what was asked for is still answered. */
@@ -177,7 +176,12 @@ export class Client implements ServerUser {
     return this.#ahead.length === 0 && (this.#server?.owed.ready ?? 0) === 0
   }
 
-  // The first packets.
+  /** Asks for a server for the first time. */
+  begin(): void {
+    // Waiting for a server has limits of its own.
+    this.waitingSinceMs = this.#host.clock.nowMs()
+    this.#host.acquire(this)
+  }
 
   #limitLogin(): void {
     this.#loginTimer?.cancel()
@@ -185,60 +189,6 @@ export class Client implements ServerUser {
     this.#loginTimer = timers.after(loginTimeoutMs, () =>
       this.end('login_timeout', `the login did not finish within ${loginTimeoutMs} ms`),
     )
-  }
-
-  #startup(): void {
-    while (this.#state === State.Startup) {
-      const read = readStartup(this.#ahead)
-      if (read.done === false) return
-      if (read.done === 'invalid') return this.end('protocol_violation', read.problem)
-      this.#ahead = this.#ahead.subarray(read.bytes)
-      this.#onStartupPacket(read.packet)
-    }
-  }
-
-  #onStartupPacket(packet: StartupPacket): void {
-    switch (packet.kind) {
-      case 'ssl':
-      case 'gss':
-        // PostgreSQL answers each once; a client that goes on asking is not one.
-        if (++this.#encryptionAsked > 2)
-          return this.end('protocol_violation', 'encryption was asked for too often')
-        this.#socket.write(notEncrypted)
-        return
-      case 'cancel':
-        this.#state = State.Waiting
-        this.#host.cancel(packet.processId, packet.secret, () => this.end('cancel_request'))
-        return
-      case 'startup':
-        return this.#onStartupMessage(packet.minor, packet.parameters)
-      default:
-        packet satisfies never
-    }
-  }
-
-  #onStartupMessage(minor: number, asked: Map<string, string>): void {
-    const refusal = this.#host.refusal()
-    if (refusal !== undefined) return this.end('too_many_clients', refusal)
-    const unknown = [...asked.keys()].filter(name => name.startsWith('_pq_.'))
-    for (const name of unknown) asked.delete(name)
-    if (minor > 0 || unknown.length > 0) this.#negotiate = writeNegotiateProtocolVersion(unknown)
-    const user = asked.get('user') ?? ''
-    if (user === '') {
-      return this.end('login_refused', 'the startup packet names no PostgreSQL user', {
-        hint: 'Give the user in the connection string, for example with psql -U.',
-      })
-    }
-    this.user = user
-    this.database = asked.get('database') || user
-    this.replication = isReplication(asked.get('replication'))
-    this.parameters = asked
-    this.parametersKey = JSON.stringify([...asked].sort(([a], [b]) => (a < b ? -1 : 1)))
-    // Waiting for a server has limits of its own.
-    this.#loginTimer?.cancel()
-    this.#state = State.Waiting
-    this.waitingSinceMs = this.#host.clock.nowMs()
-    this.#host.acquire(this)
   }
 
   /** Ends the wait after `limitMs` unless a server was found; the newest call counts. */
@@ -428,11 +378,7 @@ export class Client implements ServerUser {
    * Ends the client. With a message it is told why, as a FATAL ErrorResponse, where the stream is between two
    * messages; the server connection goes back to its pool or is closed.
    */
-  end(
-    reason: DisconnectReason,
-    message?: string,
-    more?: { sqlstate?: string; detail?: string; hint?: string },
-  ): void {
+  end(reason: DisconnectReason, message?: string, more?: ErrorDetails): void {
     const mayTell = this.#server === undefined || this.#server.isClosed || this.#server.atMessageBoundary
     const tells = message !== undefined && mayTell
     this.#finish(reason, tells ? writeErrorResponse(errorFor(reason, message, more)) : undefined, message)
@@ -445,7 +391,7 @@ export class Client implements ServerUser {
     this.#loginTimer?.cancel()
     this.#waitTimer?.cancel()
     if (before === State.Waiting) this.#host.abandon(this)
-    if (reason !== 'client_closed' && reason !== 'cancel_request') {
+    if (reason !== 'client_closed') {
       const who = { client: this.address, user: this.user, reason }
       this.#host.log.debug(who, message ?? 'client ended')
     }
@@ -466,12 +412,7 @@ export class Client implements ServerUser {
 }
 
 const empty = Buffer.alloc(0)
-const notEncrypted = Buffer.from('N')
 const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',
-}
-
-function isReplication(value: string | undefined): boolean {
-  return value !== undefined && !['', 'false', 'off', 'no', '0'].includes(value.toLowerCase())
 }

@@ -43,12 +43,15 @@ export const rules: Record<DisconnectReason, Rule> = {
 
 export const disconnectReasons = Object.keys(rules) as DisconnectReason[]
 
-/** What the client is told when it is ended for a reason. `sqlstate` overrules the table where more is known. */
-export function errorFor(
-  reason: DisconnectReason,
-  message: string,
-  more: { sqlstate?: string; detail?: string; hint?: string } = {},
-): ErrorFields {
+/** What more a client is told. `sqlstate` overrules the table where more is known. */
+export interface ErrorDetails {
+  sqlstate?: string
+  detail?: string
+  hint?: string
+}
+
+/** What the client is told when it is ended for a reason. */
+export function errorFor(reason: DisconnectReason, message: string, more: ErrorDetails = {}): ErrorFields {
   const rule = rules[reason]
   return {
     severity: rule.severity,

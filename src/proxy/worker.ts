@@ -12,6 +12,7 @@ import { Dispatcher } from './dispatcher.ts'
 import type { DisconnectReason } from './failures.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 import type { ServerConnection } from './server.ts'
+import { type Arrival, ClientStartup, type StartupHost } from './startup/client-startup.ts'
 
 export interface WorkerOptions {
   settings: WorkerSettings
@@ -31,13 +32,15 @@ const countersEveryMs = 250
 const silentClientsMax = 100
 
 /** A data worker: serves the clients that the control process hands to it. One a process. */
-export class Worker implements ClientHost {
+export class Worker implements ClientHost, StartupHost {
   readonly clock: Clock
   readonly timers: Timers
   readonly log: Logger
   readonly counters = new WorkerCounters()
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
+  /** Connections that have not said yet what they want. */
+  readonly #arriving = new Set<ClientStartup>()
   readonly #clients = new Set<Client>()
   readonly #keys: CancelKeys
   readonly #dispatcher: Dispatcher
@@ -82,7 +85,7 @@ export class Worker implements ClientHost {
     switch (message.kind) {
       case 'connection':
         if (socket) this.#accept(socket, message.route)
-        this.#options.send({ kind: 'taken', connection: message.connection, clients: this.#clients.size })
+        this.#options.send({ kind: 'taken', connection: message.connection, clients: this.#connections })
         return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
@@ -124,14 +127,17 @@ export class Worker implements ClientHost {
     socket.allowHalfOpen = true
     socket.setNoDelay(true)
     // Room for cancel requests and for being told no, but not for any number that says nothing.
-    if (this.#clients.size >= this.#settings.clientsMax + silentClientsMax) {
+    if (this.#connections >= this.#settings.clientsMax + silentClientsMax) {
       this.counters.disconnects.too_many_clients++
       socket.destroy()
       return
     }
-    const client = new Client(socket, route, this)
-    this.#clients.add(client)
-    this.counters.clients = this.#clients.size
+    this.#arriving.add(new ClientStartup(socket, route, this))
+    this.counters.clients = this.#connections
+  }
+
+  get #connections(): number {
+    return this.#arriving.size + this.#clients.size
   }
 
   // What a client asks of the worker.
@@ -139,8 +145,15 @@ export class Worker implements ClientHost {
   refusal(): string | undefined {
     if (this.#stopping) return 'this proxy is shutting down'
     const { clientsMax } = this.#settings
-    if (this.#clients.size <= clientsMax) return undefined
+    if (this.#connections <= clientsMax) return undefined
     return `too many clients: no more than ${clientsMax} are taken here (max_client_conn)`
+  }
+
+  onArrived(startup: ClientStartup, arrival: Arrival): void {
+    this.#arriving.delete(startup)
+    const client = new Client(arrival, this)
+    this.#clients.add(client)
+    client.begin()
   }
 
   acquire(client: Client): void {
@@ -168,12 +181,15 @@ export class Worker implements ClientHost {
     this.#dispatcher.onRest(client)
   }
 
-  onEnd(client: Client, reason: DisconnectReason): void {
-    this.#clients.delete(client)
-    this.counters.clients = this.#clients.size
+  onEnd(client: Client | ClientStartup, reason: DisconnectReason): void {
     this.counters.disconnects[reason]++
-    this.#keys.forget(client)
-    this.#dispatcher.onEnded(client)
+    if (client instanceof ClientStartup) this.#arriving.delete(client)
+    else {
+      this.#clients.delete(client)
+      this.#keys.forget(client)
+      this.#dispatcher.onEnded(client)
+    }
+    this.counters.clients = this.#connections
     if (this.#stopping) this.#endWhenEmpty()
   }
 
@@ -207,6 +223,7 @@ export class Worker implements ClientHost {
     if (this.#stopping) return
     this.#stopping = true
     const endAtRest = (): void => {
+      for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
       for (const client of [...this.#clients])
         if (!client.isActive || client.isAtRest) this.#endForShutdown(client)
     }
@@ -218,12 +235,12 @@ export class Worker implements ClientHost {
     this.#endWhenEmpty()
   }
 
-  #endForShutdown(client: Client): void {
+  #endForShutdown(client: Client | ClientStartup): void {
     client.end('shutdown', 'the proxy is shutting down', { hint: 'Connect again in a moment.' })
   }
 
   #endWhenEmpty(): void {
-    if (this.#clients.size > 0) return
+    if (this.#connections > 0) return
     for (const timer of this.#timers) timer.cancel()
     this.#dispatcher.closeIdle()
     this.#sendCounters()

@@ -3,6 +3,7 @@
 import { addAgentCommand } from './cli/agent.ts'
 import { addConfigCommands } from './cli/config.ts'
 import { addDemoCommand } from './cli/demo.ts'
+import { addImportCommand } from './cli/import.ts'
 import { addNodeCommands } from './cli/node.ts'
 import { addProxyCommand } from './cli/proxy.ts'
 import { addStatusCommand } from './cli/status.ts'
@@ -21,6 +22,7 @@ addStatusCommand(program, io)
 addNodeCommands(program, io)
 addConfigCommands(program, io)
 addStoreCommands(program, io)
+addImportCommand(program, io)
 const code = await runProgram(program, process.argv.slice(2), io)
 // Once the output is out: a connection that some library still holds must not keep a process that has stopped.
 process.stdout.write('', () => process.exit(code))

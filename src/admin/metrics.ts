@@ -116,6 +116,9 @@ function addProxyMetrics(
   total('pgherd_client_connections_total', 'Client connections accepted.', [], metric =>
     metric.inc(counters().accepted),
   )
+  total('pgherd_login_refusals_total', 'Logins that the proxy itself has refused.', ['reason'], metric => {
+    for (const [reason, count] of Object.entries(counters().loginRefusals)) metric.inc({ reason }, count)
+  })
   total('pgherd_client_disconnects_total', 'Client connections ended, by reason.', ['reason'], metric => {
     for (const [reason, count] of Object.entries(counters().disconnects)) metric.inc({ reason }, count)
   })

@@ -2,10 +2,11 @@ import type { Command } from 'commander'
 import { readFailure } from '../config/files.ts'
 import { configJsonSchema } from '../config/json-schema.ts'
 import type { Overrides } from '../config/layers.ts'
-import { type LoadResult, loadConfigFile } from '../config/load.ts'
+import type { LoadResult } from '../config/load.ts'
 import { formatProblem, type Problem } from '../config/problem.ts'
 import type { Config, SectionName } from '../config/schema.ts'
 import { effectiveConfig, effectiveObject, effectiveYaml } from '../config/show.ts'
+import { loadChecked } from './load-checked.ts'
 import { CommandError, type CommandIo, counted, painter, printJson, printWarning } from './output.ts'
 
 /** Looked for in this order when neither `--config` nor `PGHERD_CONFIG` names a file. */
@@ -107,7 +108,7 @@ function show(io: CommandIo, file: string | undefined, json: boolean): void {
 
 function load(io: CommandIo, file: string | undefined, request: ConfigRequest): LoadResult {
   const { overrides, sections } = request
-  return loadConfigFile(file, { env: io.env, overrides, sections, readFile: io.readFile })
+  return loadChecked(file, { env: io.env, overrides, sections, readFile: io.readFile })
 }
 
 function problemLines(problems: readonly Problem[], colour: boolean): string[] {

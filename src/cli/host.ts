@@ -4,7 +4,6 @@ import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
 import type { Config } from '../config/schema.ts'
 import { ProxyControl } from '../proxy/control.ts'
-import type { WorkerSettings } from '../proxy/ipc.ts'
 import { Presence } from '../proxy/presence.ts'
 import { Prober } from '../proxy/prober.ts'
 import { type Clock, systemClock } from '../runtime/clock.ts'
@@ -18,6 +17,7 @@ import { type OwnedStore, openStore } from './open-store.ts'
 import { checkPorts } from './ports.ts'
 import { seedNodes } from './seed.ts'
 import { version } from './version.ts'
+import { workerSettings } from './worker-settings.ts'
 
 export interface HostOptions {
   config: Config
@@ -114,10 +114,11 @@ export class Host {
     this.#prober = prober
     this.#closers.push(() => prober.close())
     const proxy = new ProxyControl({
-      settings: this.#workerSettings(config),
+      settings: workerSettings(config, this.#options.logFormat),
       workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
       clock: systemClock,
       timers: systemTimers,
+      random: systemRandom,
       log,
       writeLog,
       onSuspect: node => this.#prober?.suspect(node),
@@ -214,7 +215,7 @@ export class Host {
     this.#config = config
     setLogLevel(this.#options.log, config.log.level)
     this.watcher.setDefaults(topologyDefaults(config))
-    this.proxy?.setSettings(this.#workerSettings(config))
+    this.proxy?.setSettings(workerSettings(config, this.#options.logFormat))
     if (this.proxy) await seedNodes(this.store, config, this.#options.log)
   }
 
@@ -235,28 +236,6 @@ export class Host {
       } catch (cause) {
         this.#options.log.warn({ err: cause }, 'something could not be closed in good order')
       }
-    }
-  }
-
-  #workerSettings(config: Config): WorkerSettings {
-    const { proxy, log } = config
-    return {
-      listen: proxy.listen,
-      port: proxy.port,
-      readPort: proxy.read_port,
-      zone: proxy.zone,
-      clientLoginTimeoutMs: proxy.client_login_timeout,
-      queryWaitTimeoutMs: proxy.query_wait_timeout,
-      failoverWaitMs: proxy.failover_wait,
-      clientsMax: proxy.max_client_conn,
-      shutdownTimeoutMs: proxy.shutdown_timeout,
-      pool: {
-        poolSize: proxy.default_pool_size,
-        serverConnectTimeoutMs: proxy.server_connect_timeout,
-        serverIdleTimeoutMs: proxy.server_idle_timeout,
-        serverLifetimeMs: proxy.server_lifetime,
-      },
-      log: { level: log.level, format: this.#options.logFormat },
     }
   }
 }

@@ -1,12 +1,12 @@
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import type { Overrides } from '../config/layers.ts'
-import { loadConfigFile } from '../config/load.ts'
 import { formatProblem } from '../config/problem.ts'
 import { type Change, planReload, reloadReport } from '../config/reload.ts'
 import type { Config, SectionName } from '../config/schema.ts'
 import { createLogger, type Logger } from '../runtime/log.ts'
 import { Host } from './host.ts'
+import { loadChecked } from './load-checked.ts'
 import type { CommandIo } from './output.ts'
 
 /** What a process of pgherd was started with; a reload reads the same again. */
@@ -138,7 +138,7 @@ class Reloads {
     const { env, readFile } = this.#io
     const log = this.#log
     const event = 'config.reload'
-    const loaded = loadConfigFile(file, { env, overrides, sections, readFile })
+    const loaded = loadChecked(file, { env, overrides, sections, readFile })
     for (const warning of loaded.warnings) log.warn({ event }, formatProblem(warning))
     const plan = planReload(this.#host.config, loaded)
     if (plan.problems.length > 0) {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { isHost, namePattern, parseAddress } from './names.ts'
+import { isAddressRange, isHost, namePattern, parseAddress } from './names.ts'
 import { durationMsMax, formatDuration, formatSize, parseDuration, parseSize } from './units.ts'
 
 /** `live`: a reload applies it. `restart`: it counts from the next start on. */
@@ -131,17 +131,44 @@ function portFrom(min: number, byDefault: number, said: Said) {
     .register(fieldRegistry, { ...said, kind: 'port', expected })
 }
 
+/** A whole number that need not be given. */
+export function optionalInteger(min: number, max: number, said: Said) {
+  return z
+    .int()
+    .min(min)
+    .max(max)
+    .optional()
+    .register(fieldRegistry, { ...said, kind: 'integer', expected: `a whole number from ${min} to ${max}` })
+}
+
+/** Milliseconds after loading, where it is given; 0 is allowed. */
+export function optionalDuration(said: Said) {
+  const expected = `a duration from 0 to ${formatDuration(durationMsMax)}, such as \`30s\``
+  return quantity(parseDuration, 0, durationMsMax)
+    .optional()
+    .register(fieldRegistry, { ...said, kind: 'duration', expected })
+}
+
 export function choice<const V extends readonly [string, ...string[]]>(
   values: V,
   byDefault: V[number],
   said: Said,
 ) {
-  const expected =
-    values.length === 1 ? `\`${values[0]}\`` : `one of ${values.map(v => `\`${v}\``).join(', ')}`
   return z
     .enum(values)
     .prefault(byDefault as never)
-    .register(fieldRegistry, { ...said, kind: 'choice', expected })
+    .register(fieldRegistry, { ...said, kind: 'choice', expected: oneOf(values) })
+}
+
+export function optionalChoice<const V extends readonly [string, ...string[]]>(values: V, said: Said) {
+  return z
+    .enum(values)
+    .optional()
+    .register(fieldRegistry, { ...said, kind: 'choice', expected: oneOf(values) })
+}
+
+function oneOf(values: readonly string[]): string {
+  return values.length === 1 ? `\`${values[0]}\`` : `one of ${values.map(v => `\`${v}\``).join(', ')}`
 }
 
 /** Text that may be empty, such as a zone. */
@@ -175,6 +202,48 @@ export function path(byDefault: string, said: Said) {
   return nonEmpty()
     .prefault(byDefault)
     .register(fieldRegistry, { ...said, kind: 'path', expected: 'a path' })
+}
+
+export function requiredText(said: Said) {
+  return nonEmpty().register(fieldRegistry, { ...said, kind: 'text', expected: 'a text' })
+}
+
+/** One text, or a list of up to 1000. */
+export function textOrTexts(said: Said) {
+  return z.union([nonEmpty(), z.array(nonEmpty()).min(1).max(1000)]).register(fieldRegistry, {
+    ...said,
+    kind: 'list',
+    expected: 'a text, or a list of up to 1000 texts',
+    element: 'a text',
+  })
+}
+
+/** Names of users, at most 1000. */
+export function users(said: Said) {
+  return z
+    .array(nonEmpty())
+    .max(1000)
+    .prefault([])
+    .register(fieldRegistry, {
+      ...said,
+      kind: 'list',
+      expected: 'a list of up to 1000 users',
+      element: 'a text',
+    })
+}
+
+/** Ranges of IP addresses, at most 1000. */
+export function addressRanges(said: Said) {
+  return z
+    .array(z.string().refine(isAddressRange))
+    .max(1000)
+    .prefault([])
+    .register(fieldRegistry, {
+      ...said,
+      kind: 'list',
+      expected: 'a list of up to 1000 address ranges',
+      element: 'an address range, such as `10.0.0.0/8` or `2001:db8::/32`',
+    })
 }
 
 /** The path of a file that must be readable when the configuration is loaded. */
@@ -266,6 +335,49 @@ export function tags(said: Said) {
       expected: 'a mapping of up to 64 names to texts',
       element: 'a text',
     })
+}
+
+/** Sections by a name that the file's author chooses. `what` names them in the plural. */
+export function sectionsByName<S extends z.ZodObject>(element: S, what: string, max: number, said: Said) {
+  return z
+    .record(z.string(), element)
+    .refine(value => Object.keys(value).length <= max)
+    .prefault({})
+    .register(fieldRegistry, {
+      ...said,
+      kind: 'map',
+      expected: `a mapping of up to ${max} ${what}`,
+      element: 'a mapping of keys to values',
+    })
+}
+
+/** A list of sections, such as rules. `what` names them in the plural. */
+export function sectionList<S extends z.ZodObject>(element: S, what: string, max: number, said: Said) {
+  return z
+    .array(element)
+    .max(max)
+    .prefault([])
+    .register(fieldRegistry, {
+      ...said,
+      kind: 'list',
+      expected: `a list of up to ${max} ${what}`,
+      element: 'a mapping of keys to values',
+    })
+}
+
+/** One of the sections that the two above hold. */
+export function element<S extends z.core.$ZodLooseShape>(description: string, shape: S) {
+  return z.strictObject(shape).register(sectionRegistry, { description })
+}
+
+/** The path of a file that must be given and be readable when the configuration is loaded. */
+export function requiredFile(holds: NonNullable<FieldMeta['file']>, said: Said) {
+  return nonEmpty().register(fieldRegistry, {
+    ...said,
+    kind: 'path',
+    expected: 'the path of a file',
+    file: holds,
+  })
 }
 
 /** `auto`, or a whole number. */

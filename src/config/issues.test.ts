@@ -33,7 +33,11 @@ test('any single misspelling of a known key is suggested', () => {
 })
 
 test('the keys of which an unknown one is a part are suggested before those that only look alike', () => {
-  assert.match(problems('proxy: {pool_size: 1}').join(), /did you mean `default_pool_size`\?/)
+  assert.match(problems('proxy: {idle_timeout: 1}').join(), /did you mean `client_idle_timeout` or `server_i/)
+})
+
+test('a name that another program has for a key is told before those that look alike', () => {
+  assert.match(problems('proxy: {pool_size: 1}').join(), /did you mean `proxy.default_pool_size`\?/)
 })
 
 describe('secrets', () => {

@@ -74,10 +74,11 @@ function unknownKeys(issue: z.core.$ZodIssueUnrecognizedKeys): Finding[] {
 
 /** A key of this section that is spelt alike, else the places where a key of just this name is known. */
 function suggestKey(parent: KeyPath, key: string): string | undefined {
+  const renamed = namesElsewhere.get(key)
+  if (renamed?.startsWith(`${dotted(parent)}.`)) return didYouMean([renamed])
   const siblings = alike(key, sectionAt(parent)?.keys ?? [])
   if (siblings.length > 0) return didYouMean(siblings)
   const elsewhere = fields.filter(field => field.name === key).map(field => field.pattern)
-  const renamed = namesElsewhere.get(key)
   return didYouMean(renamed === undefined ? elsewhere : [renamed])
 }
 

@@ -7,7 +7,7 @@ export type KeyPath = readonly (string | number)[]
 
 /** A key that holds a value. */
 export interface Field {
-  /** `proxy.port`, and `nodes[].host` for every element of a list. */
+  /** `proxy.port`; `nodes[].host` for every element of a list, `proxy.users.*.pool_mode` for every name. */
   pattern: string
   /** The last part of the pattern. */
   name: string
@@ -43,6 +43,26 @@ export const sections: readonly Section[] = known.sections
 
 const fieldsByPattern = new Map(fields.map(field => [field.pattern, field]))
 const sectionsByPattern = new Map(sections.map(section => [section.pattern, section]))
+
+/** Whether the pattern is that of something in a list or under a name that the file's author chose. */
+export function isInElement(pattern: string): boolean {
+  return /\[\]|\*/.test(pattern)
+}
+
+/** Where a value has the key of this field: one path, or one for each element that the value has. */
+export function pathsOf(field: Field, root: unknown): KeyPath[] {
+  let paths: KeyPath[] = [[]]
+  for (const part of field.pattern.replaceAll('[]', '.[]').split('.')) {
+    paths = paths.flatMap(path => childrenOf(valueAt(root, path), part).map(child => [...path, child]))
+  }
+  return paths
+}
+
+function childrenOf(value: unknown, part: string): (string | number)[] {
+  if (part === '[]') return Array.isArray(value) ? [...value.keys()] : []
+  if (part !== '*') return [part]
+  return typeof value === 'object' && value !== null ? Object.keys(value) : []
+}
 
 /** The field that the path leads to or into. */
 export function fieldAt(path: KeyPath): Field | undefined {
@@ -83,7 +103,13 @@ export function valueAt(root: unknown, path: KeyPath): unknown {
 }
 
 function patternOf(path: KeyPath): string {
-  return dotted(path).replace(/\[\d+\]/g, '[]')
+  let pattern = ''
+  for (const part of path) {
+    if (typeof part === 'number') pattern += '[]'
+    else if (sectionsByPattern.has(`${pattern}.*`)) pattern += '.*'
+    else pattern += pattern === '' ? part : `.${part}`
+  }
+  return pattern
 }
 
 function collect(schema: z.core.$ZodType, pattern: string, into: Known): void {
@@ -99,10 +125,13 @@ function collect(schema: z.core.$ZodType, pattern: string, into: Known): void {
       byDefault,
       required: byDefault === undefined && !optional,
     })
-  } else if (inner instanceof z.ZodArray) {
+  }
+  if (inner instanceof z.ZodArray) {
     collect(inner.element, `${pattern}[]`, into)
     const element = into.sections.find(section => section.pattern === `${pattern}[]`)
-    if (element) element.description = sectionRegistry.get(schema)?.description ?? ''
+    if (element) element.description ||= sectionRegistry.get(schema)?.description ?? ''
+  } else if (inner instanceof z.ZodRecord) {
+    collect(inner.valueType, `${pattern}.*`, into)
   } else if (inner instanceof z.ZodObject) {
     into.sections.push({
       pattern,

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { type ConfigDocument, readDocument } from './document.ts'
 import { isWorldReadable, type ReadFile, readFailure, readFileFromDisk, resolveBeside } from './files.ts'
 import { type Finding, findingsOf } from './issues.ts'
-import { dotted, type Field, fields, type KeyPath, sections, twinOf, valueAt } from './keys.ts'
+import { dotted, type Field, fields, type KeyPath, pathsOf, sections, twinOf, valueAt } from './keys.ts'
 import {
   applyLayers,
   type Environment,
@@ -95,7 +95,8 @@ class Loading {
   run(): LoadResult {
     if (this.#document.broken) return this.#failure()
     for (const field of fields) {
-      if (field.meta.file !== undefined) this.#readNamedFile(field)
+      if (field.meta.file === undefined) continue
+      for (const path of pathsOf(field, this.#value)) this.#readNamedFile(field, path)
     }
     this.#warnOfOpenSecrets()
     const checked = configSchema.safeParse(this.#value)
@@ -118,6 +119,7 @@ class Loading {
   }
 
   #complete(checked: CheckedConfig): Config {
+    const { tls } = checked.proxy
     for (const [key, text] of this.#secrets) {
       const path = key.split('.')
       const parent = valueAt(checked, path.slice(0, -1)) as Record<string, unknown>
@@ -129,15 +131,15 @@ class Loading {
       proxy: {
         ...checked.proxy,
         id: checked.proxy.id ?? toName(`${this.#input.hostName}-${checked.proxy.port}`),
+        tls: { ...tls, mode: tls.mode ?? (tls.cert_file === undefined ? 'disable' : 'allow') },
       },
     }
   }
 
-  #readNamedFile(field: Field): void {
-    const path = field.pattern.split('.')
+  #readNamedFile(field: Field, path: KeyPath): void {
     const given = valueAt(this.#value, path)
     if (typeof given !== 'string' || given === '') return
-    const name = this.#resolve(field, given)
+    const name = this.#resolve(path, given)
     const { sections } = this.#input
     if (sections && !sections.includes(path[0] as SectionName)) return
     const complain = (message: string): void => {
@@ -160,13 +162,12 @@ class Loading {
   }
 
   /** A file named in the file is meant from its folder; others from where the program runs. */
-  #resolve(field: Field, given: string): string {
-    const path = field.pattern.split('.')
+  #resolve(path: KeyPath, given: string): string {
     const { file } = this.#input
     if (file === undefined || setterOf(this.#setters, path)) return given
     const resolved = resolveBeside(file, given)
-    const parent = valueAt(this.#value, path.slice(0, -1)) as Record<string, unknown>
-    parent[field.name] = resolved
+    const parent = valueAt(this.#value, path.slice(0, -1)) as Record<string | number, unknown>
+    parent[path.at(-1)!] = resolved
     return resolved
   }
 

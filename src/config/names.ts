@@ -48,6 +48,13 @@ export function isHost(text: string): boolean {
   )
 }
 
+/** Whether the text is a range of IP addresses, `10.0.0.0/8`. */
+export function isAddressRange(text: string): boolean {
+  const [, address = '', prefix = ''] = /^([^/%]+)\/(\d{1,3})$/.exec(text) ?? []
+  const version = isIP(address)
+  return version !== 0 && Number(prefix) <= (version === 4 ? 32 : 128)
+}
+
 /** Whether only this machine can reach what listens there. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'))

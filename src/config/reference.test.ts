@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { configJsonSchema } from './json-schema.ts'
-import { fields, sections } from './keys.ts'
+import { fields, isInElement, sections } from './keys.ts'
 import { loadConfig } from './load.ts'
 import { referenceMarkdown, sampleYaml } from './reference.ts'
 
@@ -30,7 +30,7 @@ test('the sample is valid and changes nothing, and has every key', () => {
   assert.ok(sample.ok && empty.ok, JSON.stringify(sample))
   assert.deepEqual(sample.config, empty.config)
   for (const { name, section } of fields) {
-    if (section !== 'nodes[]') assert.match(sampleYaml(), new RegExp(`^[ #]*${name}:`, 'm'))
+    if (!isInElement(section)) assert.match(sampleYaml(), new RegExp(`^[ #]*${name}:`, 'm'))
   }
 })
 
@@ -40,10 +40,12 @@ test('the JSON Schema describes every key and refuses unknown ones', () => {
     description?: string
     properties?: Record<string, Schema>
     items?: Schema
-    additionalProperties?: unknown
+    /** For a mapping of names to sections the section, else false. */
+    additionalProperties?: Schema
   }
   const at = (pattern: string): Schema | undefined =>
     pattern.split('.').reduce<Schema | undefined>((schema, part) => {
+      if (part === '*') return schema?.additionalProperties
       const child = schema?.properties?.[part.replace('[]', '')]
       return part.endsWith('[]') ? child?.items : child
     }, configJsonSchema() as Schema)

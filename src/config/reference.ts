@@ -43,7 +43,7 @@ function fieldsOf(section: string): Field[] {
 }
 
 function sectionMarkdown({ pattern, description }: Section): string {
-  const title = pattern === '' ? '## Top level' : `## \`${pattern}\``
+  const title = pattern === '' ? '## Top level' : `## \`${pattern.replace('.*', '.<name>')}\``
   const rows = fieldsOf(pattern).map(field => {
     const { description, reload, env } = field.meta
     const variable = env === undefined ? '' : `\`${env}\``

@@ -60,11 +60,91 @@ function etcdRule(value: StoreRuleInput, report: Report): void {
       )
     }
   })
-  const { cert_file: certificate, key_file: key } = value.tls ?? {}
-  if ((certificate === undefined) !== (key === undefined)) {
-    const present = certificate === undefined ? 'key_file' : 'cert_file'
-    const missing = certificate === undefined ? 'cert_file' : 'key_file'
-    complain(report, ['tls', present], `needs \`store.tls.${missing}\` beside it`)
+  if (value.tls) keyPairRule(value.tls, report, 'store.tls', ['tls'])
+}
+
+interface KeyPair {
+  cert_file?: string | undefined
+  key_file?: string | undefined
+}
+
+/** A certificate and its key come together. `section` is where they stand, `path` is the way there. */
+function keyPairRule(value: KeyPair, report: Report, section: string, path: string[] = []): void {
+  if ((value.cert_file === undefined) === (value.key_file === undefined)) return
+  const [present, missing] =
+    value.cert_file === undefined
+      ? (['key_file', 'cert_file'] as const)
+      : (['cert_file', 'key_file'] as const)
+  complain(report, [...path, present], `needs \`${section}.${missing}\` beside it`)
+}
+
+export interface ClientTlsRuleInput extends KeyPair {
+  mode?: string | undefined
+  client_ca_file?: string | undefined
+  certificates: { server_name: string }[]
+}
+
+export function clientTlsRule(value: ClientTlsRuleInput, report: Report): void {
+  keyPairRule(value, report, 'proxy.tls')
+  const names = value.certificates.map(({ server_name }) => server_name.toLowerCase())
+  names.forEach((name, index) => {
+    const first = names.indexOf(name)
+    if (first === index) return
+    const message = `is \`${name}\`, which \`proxy.tls.certificates[${first}]\` is for already`
+    complain(report, ['certificates', index, 'server_name'], message)
+  })
+  if (value.cert_file !== undefined || value.key_file !== undefined) return
+  const needsCertificate = 'needs `proxy.tls.cert_file` and `proxy.tls.key_file`'
+  if (value.mode !== undefined && value.mode !== 'disable') complain(report, ['mode'], needsCertificate)
+  if (value.client_ca_file !== undefined) complain(report, ['client_ca_file'], needsCertificate)
+  if (names.length > 0) {
+    complain(report, ['certificates'], `${needsCertificate} for clients that ask for no name`)
+  }
+}
+
+export interface ServerTlsRuleInput extends KeyPair {
+  mode: string
+  ca_file?: string | undefined
+}
+
+export function serverTlsRule(value: ServerTlsRuleInput, report: Report): void {
+  keyPairRule(value, report, 'proxy.server_tls')
+  // Who names an authority means to check by it.
+  if (value.ca_file === undefined || value.mode.startsWith('verify-')) return
+  const message = `is not used with \`mode: ${value.mode}\`: set \`verify-full\` or \`verify-ca\``
+  complain(report, ['ca_file'], message)
+}
+
+export interface AuthRuleInput {
+  method: 'passthrough' | 'proxy'
+  hba_file?: string | undefined
+  rules: unknown[]
+  users_file?: string | undefined
+  query_user?: string | undefined
+  query_password?: string | undefined
+  query_password_file?: string | undefined
+}
+
+export function authRule(value: AuthRuleInput, report: Report): void {
+  const hasPassword = value.query_password !== undefined || value.query_password_file !== undefined
+  if (value.query_password !== undefined && value.query_password_file !== undefined) {
+    complain(report, ['query_password_file'], 'is set as well as `query_password`: keep one of the two')
+  }
+  if (hasPassword && value.query_user === undefined) {
+    complain(report, ['query_user'], 'must be set when `query_password` is: a password belongs to a user')
+  }
+  const hasRules = value.rules.length > 0
+  if (hasRules && value.hba_file !== undefined) {
+    complain(report, ['rules'], 'are set as well as `hba_file`: keep one of the two')
+  }
+  if (value.method === 'proxy') {
+    if (hasRules || value.hba_file !== undefined) return
+    complain(report, ['method'], 'is `proxy`, which needs `proxy.auth.rules` or `proxy.auth.hba_file`')
+    return
+  }
+  for (const key of ['hba_file', 'rules', 'users_file', 'query_user'] as const) {
+    const isSet = key === 'rules' ? hasRules : value[key] !== undefined
+    if (isSet) complain(report, [key], 'has no effect with `method: passthrough`: set `method: proxy`')
   }
 }
 

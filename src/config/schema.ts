@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import * as field from './fields.ts'
-import { adminRule, agentRule, nodesRule, onePassword, proxyRule, storeRule } from './rules.ts'
+import { proxySection } from './proxy-schema.ts'
+import { adminRule, agentRule, nodesRule, onePassword, storeRule } from './rules.ts'
 
 /**
  * The configuration: one schema that gives the types, defaults, limits, documentation (`docs/configuration.md`)
@@ -165,93 +166,6 @@ const probeSection = field.section(
   onePassword,
 )
 
-const proxySection = field.section(
-  'The proxy that clients connect to.',
-  {
-    id: field.optionalName({
-      description: 'Name of this proxy in the store, in logs and in metrics. Unique in its cluster.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_ID',
-      defaultText: 'the host name and `proxy.port`',
-    }),
-    listen: field.host('127.0.0.1', {
-      description:
-        'Address to listen on; `0.0.0.0` for every IPv4 and `::` for every address of the machine.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_LISTEN',
-    }),
-    port: field.port(6432, {
-      description: 'Port for reads and writes.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_PORT',
-    }),
-    read_port: field.optionalPort(6433, {
-      description: 'Port for sessions that only read, balanced over the replicas; 0 for none.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_READ_PORT',
-    }),
-    workers: field.autoOrInteger(1, 64, {
-      description: 'Worker processes that carry the traffic. `auto` follows the processors of the machine.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_WORKERS',
-    }),
-    zone: field.label({
-      description: 'Where this proxy stands; nodes of the same zone are preferred.',
-      reload: 'restart',
-      env: 'PGHERD_PROXY_ZONE',
-    }),
-    pool_mode: field.choice(['session'], 'session', {
-      description: '`session`: a client keeps its server connection until it disconnects.',
-      reload: 'restart',
-    }),
-    default_pool_size: field.integer(100, 1, 100_000, {
-      description: 'Most server connections for each node, database and user.',
-      reload: 'live',
-    }),
-    max_client_conn: field.integer(10_000, 1, 1_000_000, {
-      description: 'Most client connections of the whole proxy. One more is refused with SQLSTATE 53300.',
-      reload: 'live',
-    }),
-    client_login_timeout: field.duration(
-      '1m',
-      { description: 'How long a client may take to log in.', reload: 'live' },
-      { min: 100, max: 3_600_000 },
-    ),
-    query_wait_timeout: field.duration(
-      '2m',
-      {
-        description: 'How long a client waits for a free server connection before it is refused.',
-        reload: 'live',
-      },
-      { min: 100 },
-    ),
-    server_connect_timeout: field.duration(
-      '15s',
-      { description: 'How long connecting and logging in to a server may take.', reload: 'live' },
-      { min: 100, max: 3_600_000 },
-    ),
-    server_idle_timeout: field.duration(
-      '10m',
-      { description: 'A server connection that was idle for this long is closed.', reload: 'live' },
-      { min: 1000 },
-    ),
-    server_lifetime: field.duration(
-      '1h',
-      { description: 'A server connection older than this is closed when it comes free.', reload: 'live' },
-      { min: 1000 },
-    ),
-    failover_wait: field.duration('30s', {
-      description: 'How long new work waits for a primary when there is none; 0 refuses it at once.',
-      reload: 'live',
-    }),
-    shutdown_timeout: field.duration('30s', {
-      description: 'How long running sessions may go on when the proxy is told to stop; 0 ends them at once.',
-      reload: 'live',
-    }),
-  },
-  proxyRule,
-)
-
 const routingSection = field.section(
   'Who may serve what. Settings of the cluster in the store, where there are any, go before these.',
   {
@@ -411,7 +325,10 @@ export type ConfigInput = z.input<typeof configSchema>
 export type CheckedConfig = z.output<typeof configSchema>
 
 export type NodeConfig = Omit<CheckedConfig['nodes'][number], 'name'> & { name: string }
-export type ProxyConfig = Omit<CheckedConfig['proxy'], 'id'> & { id: string }
+type CheckedProxy = CheckedConfig['proxy']
+export type ProxyConfig = Omit<CheckedProxy, 'id' | 'tls'> & { id: string; tls: ProxyTlsConfig }
+export type ProxyTlsConfig = Omit<CheckedProxy['tls'], 'mode'> & { mode: TlsMode }
+type TlsMode = NonNullable<CheckedProxy['tls']['mode']>
 export type LogConfig = CheckedConfig['log']
 export type StoreConfig = CheckedConfig['store']
 export type ProbeConfig = CheckedConfig['probe']

@@ -63,6 +63,11 @@ export function effectiveYaml(effective: Effective): string {
       } else if (Array.isArray(child) && child.length > 0) {
         lines.push([`${indent}${name}:`, origin])
         for (const element of child) lines.push([`${indent}  - ${oneLine(element)}`, ''])
+      } else if (typeof child === 'object' && child !== null && Object.keys(child).length > 0) {
+        lines.push([`${indent}${name}:`, origin])
+        for (const [key, value] of Object.entries(child)) {
+          lines.push([`${indent}  ${oneLine(key)}: ${oneLine(value)}`, ''])
+        }
       } else {
         lines.push([`${indent}${name}: ${oneLine(child)}`, origin])
       }

@@ -1,18 +1,17 @@
 import type { FieldMeta } from './fields.ts'
-import { type Field, fields, sections, valueAt } from './keys.ts'
+import { type Field, fields, isInElement, sections, valueAt } from './keys.ts'
 import type { Config, NodeConfig } from './schema.ts'
 import { formatDuration, formatSize } from './units.ts'
 
 /** Stands wherever the value of a secret would. */
 export const redacted = '[redacted]'
 
-/** Fields outside lists, in the order of the schema; a list of sections is handled as one value. */
-export const plainFields: readonly Field[] = fields.filter(({ pattern }) => !pattern.includes('[]'))
-const nodeFields = fields.filter(({ section }) => section === 'nodes[]')
+/** Fields that stand in no element, in the order of the schema; a list of sections is handled as one value. */
+export const plainFields: readonly Field[] = fields.filter(({ pattern }) => !isInElement(pattern))
 
 /** Sections whose presence means something by itself, such as `store.tls`. */
 const optionalSections = sections.filter(
-  ({ pattern, defaulted }) => !defaulted && pattern !== '' && !pattern.includes('[]'),
+  ({ pattern, defaulted }) => !defaulted && pattern !== '' && !isInElement(pattern),
 )
 
 export function presentSections(config: Config): string[] {
@@ -25,17 +24,35 @@ export const topKeys: readonly string[] = sections[0]?.keys ?? []
 
 /** The loaded value of a field as it would be written in a file; secrets are redacted, undefined stays. */
 export function writtenValue(field: Field, config: Config): unknown {
-  return written(field.meta, valueAt(config, field.pattern.split('.')))
+  const value = valueAt(config, field.pattern.split('.'))
+  if (Array.isArray(value)) return value.map(element => writtenElement(`${field.pattern}[]`, element))
+  if (field.meta.kind !== 'map' || typeof value !== 'object' || value === null) {
+    return written(field.meta, value)
+  }
+  const entries = Object.entries(value)
+  return Object.fromEntries(
+    entries.map(([name, element]) => [name, writtenElement(`${field.pattern}.*`, element)]),
+  )
 }
 
 /** A node as it would be written in a file, without the keys that have their default. */
 export function writtenNode(node: NodeConfig): Record<string, unknown> {
+  return writtenElement('nodes[]', node) as Record<string, unknown>
+}
+
+/** An element that is not a section, such as a text, is written as it is. */
+function writtenElement(section: string, element: unknown): unknown {
+  if (typeof element !== 'object' || element === null) return element
   const result: Record<string, unknown> = {}
-  for (const { name, meta, byDefault } of nodeFields) {
-    const value = written(meta, node[name as keyof NodeConfig])
+  for (const { name, meta, byDefault } of fieldsOfSection(section)) {
+    const value = written(meta, (element as Record<string, unknown>)[name])
     if (value !== undefined && JSON.stringify(value) !== JSON.stringify(byDefault)) result[name] = value
   }
   return result
+}
+
+function fieldsOfSection(section: string): Field[] {
+  return fields.filter(field => field.section === section)
 }
 
 function written(meta: FieldMeta, value: unknown): unknown {

@@ -25,14 +25,18 @@ export const Owed = {
   Sync: 10,
   /** A simple Query or a FunctionCall, up to its ReadyForQuery. */
   Query: 11,
+  /** A Parse that must fail, sent in the place of what the proxy refuses: its error is replaced by another one. */
+  Refused: 12,
 } as const
 export type Owed = (typeof Owed)[keyof typeof Owed]
 
 /** What depends on whether a request succeeds. */
 export interface Outcome {
-  succeeded(): void
+  succeeded?(): void
   /** It failed, or was discarded because something before it did. */
-  failed(): void
+  failed?(): void
+  /** For a `Refused`: the ErrorResponse that the client gets. */
+  refusal?: Buffer
 }
 
 const firstSize = 16
@@ -72,6 +76,11 @@ export class OwedAnswers {
     return this.#count === 0 ? 0 : (this.#kinds[this.#head] as Owed)
   }
 
+  /** What depends on the oldest. */
+  get headOutcome(): Outcome | undefined {
+    return this.#count === 0 ? undefined : this.#outcomes[this.#head]
+  }
+
   /** A request was passed on. False: the server will discard it, nothing is owed. */
   push(kind: Owed, outcome?: Outcome): boolean {
     if (kind === Owed.Sync) {
@@ -80,7 +89,7 @@ export class OwedAnswers {
       this.discarding = false
       this.ready++
     } else if (this.discarding) {
-      outcome?.failed()
+      outcome?.failed?.()
       return false
     } else if (kind === Owed.Query) this.ready++
     if (this.#count === this.#kinds.length) this.#grow()
@@ -105,7 +114,7 @@ export class OwedAnswers {
     this.#first++
     if (outcome === undefined) return
     this.#outcomes[at] = undefined
-    outcome.succeeded()
+    outcome.succeeded?.()
   }
 
   /**
@@ -193,7 +202,7 @@ export class OwedAnswers {
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
     this.#first++
-    outcome?.failed()
+    outcome?.failed?.()
   }
 
   #grow(): void {
@@ -216,6 +225,7 @@ function isSpecial(kind: number): boolean {
     kind === Owed.OwnParse ||
     kind === Owed.OwnClose ||
     kind === Owed.SkippedParse ||
-    kind === Owed.SkippedClose
+    kind === Owed.SkippedClose ||
+    kind === Owed.Refused
   )
 }

@@ -1,6 +1,12 @@
 import type { Random } from '../runtime/random.ts'
 import type { Client } from './client.ts'
 
+/** What a client may send to have its request cancelled. */
+export interface CancelKey {
+  processId: number
+  secret: Buffer
+}
+
 /**
  * Which client a cancel key belongs to. A client is told the process id of its server, so that it equals
  * `pg_backend_pid()`, and a secret of its own: the server's own key stays here, and a key that outlives its
@@ -15,16 +21,26 @@ export class CancelKeys {
     this.#random = random
   }
 
-  /** Makes the secret for a session that begins. Four bytes: protocol 3.0 has no more. */
-  register(client: Client, processId: number): Buffer {
+  /**
+   * Makes the key for a session that begins. `processId`: that of its server, which it keeps; undefined for one that
+   * goes from server to server, and gets a number of its own. Protocol 3.0 has secrets of four bytes, later ones
+   * may be longer.
+   */
+  register(client: Client, processId: number | undefined, secretBytes = 4): CancelKey {
     for (;;) {
-      const secret = this.#random.bytes(4)
-      const key = keyOf(processId, secret)
-      if (this.#clients.has(key)) continue
-      this.#clients.set(key, client)
-      this.#keys.set(client, key)
-      return secret
+      const secret = this.#random.bytes(secretBytes)
+      const key = { processId: processId ?? this.#ownProcessId(), secret }
+      const text = keyOf(key.processId, secret)
+      if (this.#clients.has(text)) continue
+      this.#clients.set(text, client)
+      this.#keys.set(client, text)
+      return key
     }
+  }
+
+  /** A positive number that no process of today's systems has. */
+  #ownProcessId(): number {
+    return 0x40000000 + (this.#random.bytes(4).readUInt32BE(0) & 0x3fffffff)
   }
 
   forget(client: Client): void {

@@ -44,6 +44,11 @@ export class ClientRelay {
     return this.#scanner.atBoundary && this.#kept.length === 0
   }
 
+  /** No message was passed on in part: the next bytes on the server connection begin a message. */
+  get isWhole(): boolean {
+    return this.#scanner.atBoundary
+  }
+
   pass(piece: Buffer, server: ServerConnection, nowMs: number): Relayed {
     const chunk = this.#kept.length === 0 ? piece : Buffer.concat([this.#kept, piece])
     this.#kept = empty

@@ -3,7 +3,7 @@ import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { Client as Code, Server as ServerCode } from '../wire/codes.ts'
+import { Client as Code, Server as ServerCode, TransactionStatus } from '../wire/codes.ts'
 import {
   authenticationOk,
   frame,
@@ -14,12 +14,22 @@ import {
   writeParameterStatus,
 } from '../wire/messages.ts'
 import { MessageReader } from '../wire/reader.ts'
+import type { CancelKey } from './cancels.ts'
 import { ClientRelay } from './client-relay.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
+import type { Database } from './database.ts'
 import { type DisconnectReason, type ErrorDetails, errorFor } from './failures.ts'
+import type { PoolMode } from './limits.ts'
+import { bringSettings, settleSession } from './pooled-checkout.ts'
+import { PooledRelay } from './pooled-relay.ts'
+import { PooledSession } from './pooled-session.ts'
+import { untold } from './reported.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
+import type { PinReason } from './session-question.ts'
+import { parametersKey, type StartupSettings, sortStartup } from './settings.ts'
 import type { Arrival } from './startup/client-startup.ts'
+import type { ServerAccount } from './startup/server-account.ts'
 
 /** What a client needs of the worker around it. */
 export interface ClientHost {
@@ -36,14 +46,25 @@ export interface ClientHost {
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
   /** Whether the session may still begin there: the world may have changed during the login. */
   mayBegin(client: Client, server: ServerConnection): boolean
-  /** The session begins: remembers its cancel key. Returns the secret the client is told. */
-  register(client: Client, server: ServerConnection): Buffer
+  /** The client has got a connection to work on. */
+  onAttached(client: Client, server: ServerConnection): void
+  /** It has given it back. */
+  onDetached(client: Client, server: ServerConnection): void
+  /** The session begins: makes and remembers its cancel key. */
+  register(client: Client, server: ServerConnection): CancelKey
+  /** Pool mode of a database and user. */
+  modeOf(database: string, user: string): PoolMode
+  /** What is known of the database that clients know by this name. */
+  knowledgeOf(database: string): Database
+  /** Most named statements on a server connection of the client's pool. */
+  preparedMaxOf(client: Client): number
+  onPinned(client: Client, before: readonly PinReason[]): void
   /** Nothing is outstanding and the client's node asks it to leave. */
   onRest(client: Client): void
   onEnd(client: Client, reason: DisconnectReason): void
 }
 
-const State = { Waiting: 0, Login: 1, Active: 2, Held: 3, Closed: 4 } as const
+const State = { Waiting: 0, Login: 1, Active: 2, Held: 3, Resting: 4, Closed: 5 } as const
 type State = (typeof State)[keyof typeof State]
 
 /** What a client may send ahead before it has a server; then it is not read from until it has one. */
@@ -69,22 +90,33 @@ export interface Leaving {
  * One client connection.
  *
  * ```
- * Waiting -> Login -> Active <-> Held     (Held: its session is being moved to another server)
- *    ^          |                           any -> Closed
- *    +----------+  the server was not to be had: another one
+ * Waiting -> Login -> Active <-> Held     (Held: the proxy itself talks with the server)
+ *    ^          |        |                  any -> Closed
+ *    +----------+        v
+ *    +--------------- Resting               (Resting: a pooled client that needs no server)
  * ```
  */
 export class Client implements ServerUser {
   readonly route: Route
   /** Where it connects from: `address:port`. */
   readonly address: string
-  readonly relay: ClientRelay
+  relay: ClientRelay | PooledRelay
   readonly user: string
   readonly database: string
   readonly parameters: ReadonlyMap<string, string>
   readonly parametersKey: string
+  readonly startup: StartupSettings
+  /** Database and user: which of a node's pools serves it. */
+  readonly poolKey: string
+  readonly mode: PoolMode
+  /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
+  session: PooledSession | undefined
+  /** The node that it was at last. */
+  home = ''
   /** A walsender session: on a connection of its own, never pooled. */
   readonly replication: boolean
+  /** What the proxy logs in to servers with for it; undefined: it answers the servers' challenges itself. */
+  readonly credentials: ServerAccount | undefined
   /** Nodes that could not be had for this client, in order not to try them again at once. */
   readonly tried = new Set<string>()
   waitingSinceMs = 0
@@ -102,6 +134,8 @@ export class Client implements ServerUser {
   #loginTimer: Timer | undefined
   #waitTimer: Timer | undefined
   #negotiate: Buffer | undefined
+  /** It has been told that its session has begun. */
+  #greeted = false
   /** The client has said that it will send nothing more. */
   #halfClosed = false
 
@@ -112,15 +146,27 @@ export class Client implements ServerUser {
     this.address = arrival.address
     this.user = arrival.user
     this.database = arrival.database
-    this.parameters = arrival.parameters
-    this.parametersKey = JSON.stringify([...arrival.parameters].sort(([a], [b]) => (a < b ? -1 : 1)))
+    this.parameters = new Map([...arrival.parameters, ['database', arrival.database]])
+    this.parametersKey = parametersKey(this.parameters)
+    this.startup = sortStartup(this.parameters)
+    this.poolKey = `${arrival.database}\0${arrival.user}`
+    this.mode = arrival.replication ? 'session' : host.modeOf(arrival.database, arrival.user)
     this.replication = arrival.replication
+    this.credentials = arrival.credentials
     this.#negotiate = arrival.negotiation
     this.#ahead = arrival.ahead
-    this.relay = new ClientRelay(arrival.route === 'replica')
     this.#host = host
+    if (this.mode === 'session') this.relay = new ClientRelay(arrival.route === 'replica')
+    else {
+      this.session = new PooledSession(this.startup.settings)
+      this.relay = new PooledRelay({
+        session: this.session,
+        database: host.knowledgeOf(arrival.database),
+        preparedMax: () => host.preparedMaxOf(this),
+      })
+    }
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#server?.resume())
+    socket.on('drain', () => this.#onDrain())
     socket.on('end', () => this.#onHalfClosed())
     socket.on('error', () => this.end('client_lost'))
     socket.on('close', () => this.end('client_closed'))
@@ -157,6 +203,7 @@ export class Client implements ServerUser {
     if (this.#state === State.Active) return this.#pass(chunk)
     if (this.#state === State.Closed) return
     if (this.#state === State.Login) return this.#answer(chunk)
+    if (this.#state === State.Resting) return this.#wake(chunk)
     this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk])
     if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
   }
@@ -168,7 +215,90 @@ export class Client implements ServerUser {
     if (!this.relay.atBoundary || this.#server?.owed.isCopyIn) return this.end('client_lost')
     if (this.#state === State.Active && !this.#isDone) return
     if (this.#state === State.Held) return
+    if (this.#state === State.Waiting && this.#greeted && this.#ahead.length > 0) return
     this.end('client_closed')
+  }
+
+  #onDrain(): void {
+    if (this.#state !== State.Resting) this.#server?.resume()
+    else if (this.#ahead.length > 0) this.#lookForServer()
+    else this.#socket.resume()
+  }
+
+  // Resting: a pooled client without a server.
+
+  /** It wants something: a server is looked for, unless it does not even read its last answers. */
+  #wake(chunk: Buffer): void {
+    if (chunk[0] === Code.Terminate) return this.end('client_closed')
+    this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk])
+    if (this.#socket.writableNeedDrain) this.#socket.pause()
+    else this.#lookForServer()
+  }
+
+  #lookForServer(): void {
+    this.#state = State.Waiting
+    this.waitingSinceMs = this.#host.clock.nowMs()
+    this.#host.acquire(this)
+  }
+
+  /** Gives the server back, and waits for what the client wants next. */
+  #detach(server: ServerConnection): void {
+    const session = this.session!
+    session.told = server.reported
+    this.#server = undefined
+    this.#state = State.Resting
+    if (session.isOpaque) server.isSpoiled = true
+    this.#host.onDetached(this, server)
+    server.checkIn()
+    if (this.#halfClosed) return this.end('client_closed')
+    this.#socket.resume()
+  }
+
+  /** The server has nothing more to do for the client. */
+  #onPooledRest(session: PooledSession, server: ServerConnection): void {
+    if (session.isDirty) return this.#askSession(session, server)
+    if (this.mode === 'statement' && server.status !== TransactionStatus.Idle) return
+    if (!session.isPinned) return this.#detach(server)
+    session.told = server.reported
+    if (this.leaving) this.#host.onRest(this)
+  }
+
+  /** Learns from the server what the session holds by now. The client is not read from meanwhile. */
+  #askSession(session: PooledSession, server: ServerConnection): void {
+    this.#state = State.Held
+    settleSession(session, server, this.#host.knowledgeOf(this.database), this.user, this.mode, () => {
+      if (this.#state !== State.Held || server.isClosed) return
+      const before = session.pinsTold
+      if (before !== session.pins) {
+        session.pinsTold = session.pins
+        this.#host.onPinned(this, before)
+      }
+      this.#state = State.Active
+      this.#goOn()
+    })
+  }
+
+  /** Brings the client's settings onto the server that it has got. */
+  #bringSettings(session: PooledSession, server: ServerConnection): void {
+    this.#state = State.Held
+    bringSettings(session, server, failure => {
+      if (this.#state !== State.Held) return
+      if (server.isClosed) {
+        // Nothing of what the client wants was sent yet.
+        this.#server = undefined
+        this.#host.onDetached(this, server)
+        this.#state = State.Waiting
+        return this.#host.acquire(this)
+      }
+      if (!failure) return this.#start(server)
+      server.isSpoiled = true
+      if (!this.#greeted) return this.refuse(failure)
+      const message = readErrorFields(failure).get('M') ?? ''
+      this.end(
+        'session_lost',
+        `the session's settings could not be brought to ${server.target.node}: ${message}`,
+      )
+    })
   }
 
   /** Half-closed, and every answer has been passed on. */
@@ -189,6 +319,19 @@ export class Client implements ServerUser {
     this.#loginTimer = timers.after(loginTimeoutMs, () =>
       this.end('login_timeout', `the login did not finish within ${loginTimeoutMs} ms`),
     )
+  }
+
+  /** A server refused the login of this client, with the body of its ErrorResponse. */
+  refuse(error: Buffer): void {
+    const fields = readErrorFields(error)
+    this.#sendNegotiation()
+    const { message, ...more } = {
+      message: fields.get('M') ?? 'the server refused the login',
+      detail: fields.get('D'),
+      hint: fields.get('H'),
+    }
+    const code = fields.get('C') ?? '28000'
+    this.#finish('login_refused', writeErrorResponse({ severity: 'FATAL', code, message, ...more }))
   }
 
   /** Ends the wait after `limitMs` unless a server was found; the newest call counts. */
@@ -261,6 +404,12 @@ export class Client implements ServerUser {
   }
 
   onServerReady(server: ServerConnection): void {
+    // Whoever has answered a challenge has a connection that is for nobody else.
+    if (server.challenged && this.session) {
+      this.session = undefined
+      this.relay = new ClientRelay(this.route === 'replica')
+    }
+    server.owner.learnTrust(!server.challenged)
     if (this.#host.mayBegin(this, server)) return this.attach(server)
     if (server.challenged) {
       return this.end('server_demoted', `${server.target.node} is no longer the node to go to`)
@@ -270,21 +419,38 @@ export class Client implements ServerUser {
     this.#host.acquire(this)
   }
 
-  /** The session begins: the client learns what a server says after a login, and what it sent ahead is run. */
+  /** A server connection is there for what the client wants. */
   attach(server: ServerConnection): void {
     this.#loginTimer?.cancel()
     this.#waitTimer?.cancel()
+    this.#waitTimer = undefined
     this.#server = server
-    this.#state = State.Active
     this.#host.counters.wait.observe(this.#host.clock.nowMs() - this.waitingSinceMs)
-    const secret = this.#host.register(this, server)
+    this.#host.onAttached(this, server)
+    const { session } = this
+    if (session && !server.settings.equals(session.settings)) this.#bringSettings(session, server)
+    else this.#start(server)
+  }
+
+  /** What was sent ahead is run. At first the client learns what a server says after a login. */
+  #start(server: ServerConnection): void {
+    this.#state = State.Active
+    if (!this.#greeted) this.#greet(server)
+    else if (this.session && this.session.told !== server.reported) {
+      for (const [name, value] of untold(this.session.told, server.reported)) this.tellParameter(name, value)
+    }
+    this.#goOn()
+  }
+
+  #greet(server: ServerConnection): void {
+    this.#greeted = true
+    const { processId, secret } = this.#host.register(this, server)
     this.#sendNegotiation()
     const greeting = [authenticationOk, ...this.#notices]
     this.#notices = []
     for (const [name, value] of server.reported) greeting.push(writeParameterStatus(name, value))
-    greeting.push(writeBackendKeyData(server.processId, secret), readyForQueryIdle)
+    greeting.push(writeBackendKeyData(processId, secret), readyForQueryIdle)
     this.#send(Buffer.concat(greeting))
-    this.#goOn()
   }
 
   #sendNegotiation(): void {
@@ -298,9 +464,17 @@ export class Client implements ServerUser {
     const ahead = this.#ahead
     this.#ahead = empty
     if (ahead.length > 0) this.#pass(ahead)
+    else this.#restIfNothingIsDue()
     if (this.#state !== State.Active) return
     this.#socket.resume()
     if (this.#halfClosed && this.#isDone) this.end('client_closed')
+  }
+
+  /** When what was passed on asks for no answer, none will come to tell that the server is at rest. */
+  #restIfNothingIsDue(): void {
+    const { session } = this
+    const server = this.#server
+    if (session && server?.isAtRest && this.relay.atBoundary) this.#onPooledRest(session, server)
   }
 
   // Relay.
@@ -310,6 +484,8 @@ export class Client implements ServerUser {
     if (!server) return
     switch (this.relay.pass(piece, server, this.#host.clock.nowMs())) {
       case true:
+        if (server.owed.isEmpty) this.#restIfNothingIsDue()
+        else if (server.owed.hasSpecial) this.#putIn(server)
         return
       case false:
         this.#socket.pause()
@@ -322,14 +498,41 @@ export class Client implements ServerUser {
     }
   }
 
+  /** Answers that the server need not give, when none of its own comes before them. */
+  #putIn(server: ServerConnection): void {
+    const answers = server.putIn()
+    if (answers.length > 0) this.#send(answers)
+  }
+
+  onAside(code: number, message: Buffer): void {
+    // What a pooled client is told of parameters is compared when it goes on.
+    if (this.session && code !== ServerCode.NotificationResponse) return
+    this.#send(message)
+  }
+
   onServerData(chunk: Buffer, idle: boolean): void {
-    this.#send(chunk)
+    if (chunk.length > 0) this.#send(chunk)
     if (this.#halfClosed && this.#state === State.Active) {
       if (this.#isDone) return this.end('client_closed')
       // The server waits for copy data that will never come.
       if (this.#server?.owed.isCopyIn) return this.end('client_lost')
     }
-    if (idle && this.leaving) this.#host.onRest(this)
+    if (!idle) return this.#refuseTransaction()
+    if (this.session) {
+      if (this.#state === State.Active && this.relay.atBoundary)
+        this.#onPooledRest(this.session, this.#server!)
+    } else if (this.leaving) this.#host.onRest(this)
+  }
+
+  /** In statement mode no transaction stays open. */
+  #refuseTransaction(): void {
+    const server = this.#server
+    if (this.mode !== 'statement' || !this.session || !server) return
+    if (server.isBusy || server.status === TransactionStatus.Idle) return
+    this.end('protocol_violation', 'transactions are not allowed in pool mode `statement`', {
+      sqlstate: '0A000',
+      hint: 'Use pool_mode `auto` or `transaction` for this database or user.',
+    })
   }
 
   onServerWritable(): void {
@@ -403,8 +606,9 @@ export class Client implements ServerUser {
     }
     const server = this.#server
     this.#server = undefined
+    if (server && this.session?.isOpaque) server.isSpoiled = true
     // A server that has got a part of a message takes whatever comes next for the rest of it.
-    const isWhole = before === State.Active && this.relay.atBoundary
+    const isWhole = before === State.Active && this.relay.isWhole
     if (isWhole && (reason === 'client_closed' || server?.isAtRest)) server?.release()
     else server?.abort()
     this.#host.onEnd(this, reason)

@@ -7,7 +7,9 @@ import { afterEach, beforeEach, test } from 'node:test'
 import { FakeTime, settle } from '../../test/support/fake-time.ts'
 import { freePorts } from '../../test/support/ports.ts'
 import { until } from '../../test/support/wait.ts'
+import { testSettings } from '../../test/support/worker-settings.ts'
 import { silentLogger } from '../runtime/log.ts'
+import { seededRandom } from '../runtime/random.ts'
 import type { Topology } from '../topology/types.ts'
 import { ProxyControl } from './control.ts'
 import { WorkerCounters } from './counters.ts'
@@ -73,22 +75,11 @@ beforeEach(async () => {
   awayMs = 0
   port = (await freePorts(1))[0]!
   control = new ProxyControl({
-    settings: {
-      listen: '127.0.0.1',
-      port,
-      readPort: 0,
-      zone: '',
-      clientLoginTimeoutMs: 1000,
-      queryWaitTimeoutMs: 1000,
-      failoverWaitMs: 1000,
-      clientsMax: 100,
-      shutdownTimeoutMs: 1000,
-      pool: { poolSize: 5, serverConnectTimeoutMs: 1000, serverIdleTimeoutMs: 1000, serverLifetimeMs: 1000 },
-      log: { level: 'silent', format: 'text' },
-    },
+    settings: testSettings({ port }),
     workers: 2,
     clock: { nowMs: () => time.nowMs() + awayMs, wallMs: () => 0 },
     timers: time,
+    random: seededRandom(1),
     log: silentLogger,
     writeLog: text => void lines.push(text),
     onSuspect: () => undefined,

@@ -1,11 +1,13 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
+import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
 import { Entrance } from './entrance.ts'
 import type { FromWorker, WorkerSettings } from './ipc.ts'
+import { shareOf } from './limits.ts'
 import { forkWorker, WorkerProcess } from './worker-process.ts'
 
 export interface ProxyControlOptions {
@@ -14,6 +16,7 @@ export interface ProxyControlOptions {
   workers: number
   clock: Clock
   timers: Timers
+  random: Random
   log: Logger
   /** Where the workers' log lines go. */
   writeLog: (lines: string) => void
@@ -48,6 +51,7 @@ export class ProxyControl {
   /** Counts of workers that have ended, so that totals never fall. */
   #retired = addCounters([])
   #settings: WorkerSettings
+  readonly #mockSecret: string
   #topology: Topology | undefined
   #appliedRevision = -1
   #stopping = false
@@ -61,6 +65,7 @@ export class ProxyControl {
   constructor(options: ProxyControlOptions) {
     this.#options = options
     this.#settings = options.settings
+    this.#mockSecret = options.random.bytes(32).toString('hex')
     const { clock, log } = options
     const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
     this.#entrance = new Entrance({ clock, log, takers })
@@ -90,9 +95,7 @@ export class ProxyControl {
   /** Takes new settings over; only what may change while running. */
   setSettings(settings: WorkerSettings): void {
     this.#settings = settings
-    for (const worker of this.#workers.values()) {
-      worker.send({ kind: 'settings', settings: this.#share(), index: worker.index })
-    }
+    for (const worker of this.#workers.values()) worker.tellSettings()
   }
 
   /** The sum over all workers, ended ones included where it is a total. */
@@ -137,6 +140,7 @@ export class ProxyControl {
       child: fork(),
       clock,
       settings: () => this.#share(),
+      mockSecret: this.#mockSecret,
       writeLog,
       onMessage: (from, message) => this.#onMessage(from, message),
       onExit: (ended, how) => this.#onExit(ended, how),
@@ -148,9 +152,7 @@ export class ProxyControl {
 
   /** What one worker gets of the proxy's limits. */
   #share(): WorkerSettings {
-    const share = (limit: number): number => Math.max(1, Math.ceil(limit / this.#options.workers))
-    const { clientsMax, pool, ...rest } = this.#settings
-    return { ...rest, clientsMax: share(clientsMax), pool: { ...pool, poolSize: share(pool.poolSize) } }
+    return shareOf(this.#settings, this.#options.workers)
   }
 
   #onMessage(worker: WorkerProcess, message: FromWorker): void {

@@ -1,5 +1,7 @@
-import { Authentication, Server as Code, TransactionStatus } from '../wire/codes.ts'
-import { readErrorFields, readParameterStatus } from '../wire/messages.ts'
+import type { ScramKeys } from '../auth/scram.ts'
+import type { ServerLogin, ServerLoginStep } from '../auth/server-login.ts'
+import { Authentication, Client, Server as Code, TransactionStatus } from '../wire/codes.ts'
+import { frame, readErrorFields, readParameterStatus, writeErrorBody } from '../wire/messages.ts'
 import { MessageReader } from '../wire/reader.ts'
 
 /** The longest message that is read whole: the proxy's own questions keep their answers below it. */
@@ -30,7 +32,13 @@ export type LoginFailure =
   | { kind: 'lost'; message: string }
 
 export interface LoginEvents {
+  /** Only without a `ServerLogin`. */
   onChallenge(body: Buffer): void
+  /** Only with one: a message to send, and then what had come meanwhile, to be pushed now. */
+  onAnswer(message: Buffer): void
+  onAnswered(held: Buffer): void
+  /** Only with one: SCRAM keys that the next login can be made with. */
+  onKeys(keys: ScramKeys): void
   onNotice(body: Buffer): void
   onParameter(name: string, value: string): void
   onKey(processId: number, secret: Buffer): void
@@ -38,19 +46,31 @@ export interface LoginEvents {
   onReady(): void
 }
 
-/** From the startup message to the first ReadyForQuery. Ends itself when the server says no. */
+/**
+ * From the startup message to the first ReadyForQuery. Ends itself when the server says no. What the server asks for
+ * is answered by a `ServerLogin`, or without one is the client's to answer.
+ */
 export class LoginConversation implements Conversation {
   /** The server has asked for something that only the client knows. */
   challenged = false
+  /** It has asked for something, and the `ServerLogin` has answered. */
+  answered = false
   /** It has said anything at all. */
   heard = false
   readonly #reader = new MessageReader(messageBytesMax)
   readonly #events: LoginEvents
+  readonly #logIn: (() => ServerLogin) | undefined
+  #login: ServerLogin | undefined
+  /** What came while an answer is being worked out; it is read after that. */
+  #held: Buffer = empty
+  #isAnswering = false
   #over = false
   #problem: string | undefined
 
-  constructor(events: LoginEvents) {
+  /** `logIn` is called when the server says the first word about the login. */
+  constructor(events: LoginEvents, logIn: (() => ServerLogin) | undefined) {
     this.#events = events
+    this.#logIn = logIn
   }
 
   get problem(): string | undefined {
@@ -59,16 +79,30 @@ export class LoginConversation implements Conversation {
 
   push(piece: Buffer): Buffer {
     this.heard = true
-    return this.#reader.push(piece, (code, body) => {
+    if (this.#isAnswering) {
+      this.#hold(piece)
+      return empty
+    }
+    const rest = this.#reader.push(piece, (code, body) => {
       this.#message(code, body)
-      return !this.#over && this.#problem === undefined
+      return !this.#over && !this.#isAnswering && this.#problem === undefined
     })
+    if (!this.#isAnswering) return rest
+    this.#hold(rest)
+    return empty
+  }
+
+  #hold(piece: Buffer): void {
+    this.#held = Buffer.concat([this.#held, piece])
+    if (this.#held.length > messageBytesMax)
+      this.#problem = 'it does not wait for the answer to its challenge'
   }
 
   #message(code: number, body: Buffer): void {
     const events = this.#events
     switch (code) {
       case Code.Authentication:
+        if (this.#logIn) return this.#answer((this.#login ??= this.#logIn()), body)
         if (body.length >= 4 && body.readUInt32BE(0) === Authentication.Ok) return
         this.challenged = true
         return events.onChallenge(body)
@@ -92,6 +126,30 @@ export class LoginConversation implements Conversation {
         this.#problem = `unexpected message '${String.fromCharCode(code)}' during the login`
     }
   }
+
+  /** The answer may take a hash of some milliseconds, which is not worked out on this thread. */
+  #answer(login: ServerLogin, body: Buffer): void {
+    this.#isAnswering = true
+    void login.receive(Buffer.from(body)).then(step => this.#onStep(step))
+  }
+
+  #onStep(step: ServerLoginStep): void {
+    this.#isAnswering = false
+    const held = this.#held
+    this.#held = empty
+    if (step.kind === 'failed') {
+      this.#over = true
+      const message = `pgherd cannot log in to the server for this user: ${step.message}`
+      const body = writeErrorBody({ severity: 'FATAL', code: '28000', message })
+      return this.#events.onRefused({ kind: 'refused', body })
+    }
+    if (step.kind === 'done' && step.keys) this.#events.onKeys(step.keys)
+    if (step.kind === 'send') {
+      this.answered = true
+      this.#events.onAnswer(frame(Client.Password, step.body))
+    }
+    this.#events.onAnswered(held)
+  }
 }
 
 /** What an ErrorResponse during login means for the one who wanted to log in. */
@@ -107,6 +165,8 @@ function classify(body: Buffer): LoginFailure {
 /** The rows of each statement that completed; `failed` when any of them did not. */
 export interface Answer {
   failed: boolean
+  /** Body of the first ErrorResponse. */
+  error?: Buffer
   replies: Reply[]
 }
 
@@ -156,6 +216,7 @@ export class QuestionConversation implements Conversation {
         return
       case Code.ErrorResponse:
         this.answer.failed = true
+        this.answer.error ??= Buffer.from(body)
         return
       case Code.ReadyForQuery:
         this.status = body[0] ?? TransactionStatus.Idle
@@ -181,6 +242,11 @@ export class IdleConversation implements Conversation {
     this.#onParameter = onParameter
   }
 
+  /** Nothing that has begun is still to come. */
+  get atBoundary(): boolean {
+    return this.#reader.atBoundary
+  }
+
   push(piece: Buffer): Buffer {
     return this.#reader.push(piece, (code, body) => {
       if (code === Code.ParameterStatus) this.#onParameter(body)
@@ -189,3 +255,5 @@ export class IdleConversation implements Conversation {
     })
   }
 }
+
+const empty = Buffer.alloc(0)

@@ -1,9 +1,13 @@
 import { type DisconnectReason, disconnectReasons } from './failures.ts'
+import { type PinReason, pinReasons } from './session-question.ts'
+import { type LoginRefusal, loginRefusals } from './startup/login-refusals.ts'
 
 /**
  * What a data worker counts. Plain numbers in plain arrays, added to in place: nothing is allocated on the hot
  * path. Once in a while the worker sends a copy to the control process, which adds the workers up for `/metrics`.
  */
+
+const pinReasonNames = Object.keys(pinReasons) as PinReason[]
 
 /** Upper bounds of the latency buckets in seconds: 100 us to 60 s, about three a decade. */
 export const latencyBucketsSeconds: readonly number[] = [
@@ -96,6 +100,10 @@ export interface WorkerCountersData {
   bytesFromClients: number
   bytesToClients: number
   disconnects: Record<DisconnectReason, number>
+  /** How often clients began to keep their server connection. */
+  pins: Record<PinReason, number>
+  /** Logins that the proxy itself has refused. */
+  loginRefusals: Record<LoginRefusal, number>
   wait: HistogramData
   nodes: Record<string, NodeCountersData>
 }
@@ -112,6 +120,11 @@ export class WorkerCounters {
     DisconnectReason,
     number
   >
+  readonly loginRefusals = Object.fromEntries(loginRefusals.map(reason => [reason, 0])) as Record<
+    LoginRefusal,
+    number
+  >
+  readonly pins = Object.fromEntries(pinReasonNames.map(reason => [reason, 0])) as Record<PinReason, number>
   /** Time clients waited for a server connection. */
   readonly wait = new Histogram()
   readonly nodes = new Map<string, NodeCounters>()
@@ -137,6 +150,8 @@ export class WorkerCounters {
       bytesFromClients,
       bytesToClients,
       disconnects: { ...this.disconnects },
+      pins: { ...this.pins },
+      loginRefusals: { ...this.loginRefusals },
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
     }
@@ -155,6 +170,8 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
     sum.bytesFromClients += one.bytesFromClients
     sum.bytesToClients += one.bytesToClients
     for (const reason of disconnectReasons) sum.disconnects[reason] += one.disconnects[reason]
+    for (const reason of loginRefusals) sum.loginRefusals[reason] += one.loginRefusals[reason]
+    for (const reason of pinReasonNames) sum.pins[reason] += one.pins[reason]
     addHistogram(sum.wait, one.wait)
     for (const [name, counters] of Object.entries(one.nodes)) {
       const known = (sum.nodes[name] ??= new NodeCounters().data())

@@ -1,4 +1,11 @@
-import { candidatesFor, judgeSession, leastLoaded, type Route, type Verdict } from '../routing/choose.ts'
+import {
+  type Candidates,
+  candidatesFor,
+  judgeSession,
+  leastLoaded,
+  type Route,
+  type Verdict,
+} from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
@@ -6,10 +13,15 @@ import type { Topology, TopologyNode } from '../topology/types.ts'
 import type { Client } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
+import type { Databases } from './database.ts'
 import type { WorkerSettings } from './ipc.ts'
+import type { LimitsCache } from './limits.ts'
 import { moveSession } from './move.ts'
 import { NodePools } from './node-pools.ts'
-import type { ServerConnection, ServerUser } from './server.ts'
+import { Pool } from './pool.ts'
+import type { ReportedValues } from './reported.ts'
+import type { ServerConnection, ServerUser, Target } from './server.ts'
+import type { ServerTls } from './startup/dial.ts'
 import { Troubles } from './troubles.ts'
 
 export interface DispatcherOptions {
@@ -19,10 +31,15 @@ export interface DispatcherOptions {
   counters: WorkerCounters
   /** Changed in place at a reload. */
   settings: WorkerSettings
+  limits: LimitsCache
+  databases: Databases
+  reports: ReportedValues
   /** Spreads equals differently in every worker. */
   firstTurn: number
   /** A node could not be used: the control process looks at it at once. */
   onSuspect: (node: string, reason: string) => void
+  /** How connections to servers are encrypted from now on. */
+  serverTls: () => ServerTls | undefined
 }
 
 /** How often clients that wait for a node try again by themselves; a new topology lets them try at once. */
@@ -40,6 +57,7 @@ export class Dispatcher {
   /** Clients without a node to go to. */
   readonly #parked = new Set<Client>()
   readonly #troubles: Troubles
+  readonly #candidates: Record<Route, Candidates> = { primary: nobody, replica: nobody }
   /** The nodes of the topology on which sessions of a route may begin. */
   readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
   /** Names of the nodes that reads could go to at the last topology. */
@@ -61,8 +79,10 @@ export class Dispatcher {
   setTopology(topology: Topology): void {
     this.#topology = topology
     const { zone } = this.#options.settings
-    this.#begins.primary = new Set(candidatesFor(topology, 'primary', zone).nodes)
-    this.#begins.replica = new Set(candidatesFor(topology, 'replica', zone).nodes)
+    this.#candidates.primary = candidatesFor(topology, 'primary', zone)
+    this.#candidates.replica = candidatesFor(topology, 'replica', zone)
+    this.#begins.primary = new Set(this.#candidates.primary.nodes)
+    this.#begins.replica = new Set(this.#candidates.replica.nodes)
     const byName = new Map(topology.nodes.map(node => [node.name, node]))
     const homeless: Client[] = []
     for (const [name, pools] of this.#nodes) {
@@ -111,17 +131,31 @@ export class Dispatcher {
     if (client.isClosed) return
     const topology = this.#topology
     if (!topology) return this.#park(client, 'the cluster is not known yet')
-    const { nodes, reason } = candidatesFor(topology, client.route, this.#options.settings.zone)
+    const { nodes, reason } = this.#candidates[client.route]
     if (nodes.length === 0) return this.#park(client, reason)
-    const untried = nodes.filter(node => !client.tried.has(node.name))
-    const chosen = this.#choose(this.#troubles.leaveOut(untried))
+    const chosen = this.#chooseFor(client, nodes)
     if (!chosen) return this.#park(client, `${namesOf(nodes)} could not be reached`)
     const pools = this.#poolsOf(chosen)
-    const full = pools.hasIdleFor(client) ? undefined : this.#troubles.isFull(chosen.name)
+    const mayBeFull = this.#troubles.someFull && !pools.hasIdleFor(client)
+    const full = mayBeFull ? this.#troubles.isFull(chosen.name) : undefined
     if (full !== undefined) return this.#park(client, full, 'queue_timeout')
+    this.#acquireAt(client, pools)
+  }
+
+  #acquireAt(client: Client, pools: NodePools): void {
     this.#unpark(client)
+    client.home = pools.target.node
     pools.acquire(client)
-    if (client.isWaiting) this.#limitQueueing(client, chosen.name)
+    if (client.isWaiting) this.#limitQueueing(client, pools.target.node)
+  }
+
+  /** Reads of one client stay at one node while that will have them, so that they never go back in time. */
+  #chooseFor(client: Client, nodes: readonly TopologyNode[]): TopologyNode | undefined {
+    const { home, tried } = client
+    if (nodes.length === 1 && tried.size === 0) return this.#troubles.leaveOut(nodes)[0]
+    const untried = tried.size === 0 ? nodes : nodes.filter(node => !tried.has(node.name))
+    const usable = this.#troubles.leaveOut(untried)
+    return usable.find(node => node.name === home) ?? this.#choose(usable)
   }
 
   abandon(client: Client): void {
@@ -130,7 +164,18 @@ export class Dispatcher {
   }
 
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void {
-    const { node } = server.target
+    this.#onFailed(client, this.#find(server), server.target.node, failure)
+  }
+
+  /** A connection that was opened for whoever waits could not be had. */
+  #onOpenFailed(pools: NodePools, failure: LoginFailure, waiting: Client[]): void {
+    for (const client of waiting) {
+      if (failure.kind === 'refused') client.refuse(failure.body)
+      else this.#onFailed(client, pools, pools.target.node, failure)
+    }
+  }
+
+  #onFailed(client: Client, pools: NodePools | undefined, node: string, failure: LoginFailure): void {
     switch (failure.kind) {
       case 'lost':
         client.end('server_lost', `the connection to ${node} was lost during the login: ${failure.message}`)
@@ -139,7 +184,7 @@ export class Dispatcher {
         const reason = `${node} has no connection left: ${failure.message}`
         this.#troubles.full(node, reason)
         // Connections that wait for clients of other users are in the way of those who are here.
-        this.#find(server)?.closeIdle()
+        pools?.closeIdle()
         client.wantAnother()
         this.#park(client, reason, 'queue_timeout')
         return
@@ -171,6 +216,11 @@ export class Dispatcher {
     this.#find(server)?.addSession(client)
   }
 
+  onDetached(client: Client, server: ServerConnection): void {
+    this.#find(server)?.removeSession(client)
+    client.leaving = undefined
+  }
+
   onEnded(client: Client): void {
     this.#unpark(client)
     for (const pools of this.#all()) pools.removeSession(client)
@@ -181,7 +231,8 @@ export class Dispatcher {
     const { leaving } = client
     if (!leaving || !client.isAtRest) return
     if (this.#options.clock.nowMs() >= leaving.deadlineMs) return this.#sendAway(client)
-    if (leaving.tried || client.route === 'primary' || client.replication) return
+    // What keeps a pooled client at its server is just what cannot be moved.
+    if (leaving.tried || client.route === 'primary' || client.replication || client.session) return
     leaving.tried = true
     const from = this.#find(client.server!)
     moveSession({
@@ -193,6 +244,7 @@ export class Dispatcher {
           client.leaving = undefined
           from?.removeSession(client)
           this.#find(moved)?.addSession(client)
+          client.home = moved.target.node
           if (from) from.counters.moved++
         } else if (!client.isClosed) {
           this.#options.log.info(
@@ -208,7 +260,7 @@ export class Dispatcher {
   tick(): void {
     const nowMs = this.#options.clock.nowMs()
     for (const pools of this.#all()) {
-      pools.expire()
+      pools.tick()
       for (const client of [...pools.sessions]) {
         const { leaving } = client
         if (!leaving || nowMs < leaving.deadlineMs) continue
@@ -220,6 +272,12 @@ export class Dispatcher {
 
   closeIdle(): void {
     for (const pools of this.#all()) pools.closeIdle()
+  }
+
+  /** Where the proxy's own questions may go: the primary first, then who else takes sessions. */
+  targets(): Target[] {
+    const nodes = new Set([...this.#begins.primary, ...this.#begins.replica])
+    return [...nodes].map(node => this.#poolsOf(node).target)
   }
 
   #all(): NodePools[] {
@@ -239,12 +297,16 @@ export class Dispatcher {
   #poolsOf(node: TopologyNode): NodePools {
     let pools = this.#nodes.get(node.name)
     if (!pools) {
-      const { clock, timers, settings, counters } = this.#options
+      const { clock, timers, settings, limits, databases, reports, counters, serverTls } = this.#options
       pools = new NodePools({
-        target: { node: node.name, host: node.host, port: node.port },
+        target: { node: node.name, host: node.host, port: node.port, tls: serverTls },
         clock,
         timers,
-        limits: settings.pool,
+        settings,
+        limits,
+        databases,
+        reports,
+        onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
         use: { begins: { primary: false, replica: false }, keepsIdle: false },
       })
@@ -255,7 +317,7 @@ export class Dispatcher {
   }
 
   #find(server: ServerConnection): NodePools | undefined {
-    return this.#all().find(pools => pools.target === server.target)
+    return server.owner instanceof Pool ? (server.owner.home as NodePools) : undefined
   }
 
   /** What a node may be used for from now on; nothing when it is gone from the topology. */
@@ -369,6 +431,8 @@ export class Dispatcher {
     )
   }
 }
+
+const nobody: Candidates = { nodes: [], reason: 'the cluster is not known yet' }
 
 const noRoute = {
   primary: 'there is no primary to write to now',

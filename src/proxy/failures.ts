@@ -10,6 +10,8 @@ export type DisconnectReason =
   | 'too_many_clients'
   | 'no_route'
   | 'queue_timeout'
+  | 'queue_full'
+  | 'session_lost'
   | 'server_lost'
   | 'server_demoted'
   | 'server_drained'
@@ -34,6 +36,8 @@ export const rules: Record<DisconnectReason, Rule> = {
   too_many_clients: { sqlstate: '53300', severity: 'FATAL', retryable: true },
   no_route: { sqlstate: '57P03', severity: 'FATAL', retryable: true },
   queue_timeout: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  queue_full: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  session_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_demoted: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_drained: { sqlstate: '57P01', severity: 'FATAL', retryable: true },

@@ -1,7 +1,8 @@
+import type { HbaRuleObject } from '../auth/hba-parse.ts'
 import type { Route } from '../routing/choose.ts'
 import type { Topology } from '../topology/types.ts'
 import type { WorkerCountersData } from './counters.ts'
-import type { PoolLimits } from './pool.ts'
+import type { DatabaseOverrides, PoolLimits, UserOverrides } from './limits.ts'
 
 /** What a worker needs to know of the configuration. Times in ms. */
 export interface WorkerSettings {
@@ -17,13 +18,79 @@ export interface WorkerSettings {
   /** Most clients of this worker. */
   clientsMax: number
   shutdownTimeoutMs: number
+  /** For databases and users of which nothing is said; `limitsFor` puts the three together. */
   pool: PoolLimits
+  /** By the name that clients ask for. */
+  databases: Record<string, DatabaseOverrides>
+  users: Record<string, UserOverrides>
+  tls: ClientTlsSettings
+  serverTls: ServerTlsSettings
+  auth: AuthSettings
+  /** Address ranges (`10.0.0.0/8`) whose connections begin with a PROXY header. */
+  proxyProtocolFrom: string[]
+  console: ConsoleSettings
   log: { level: string; format: 'json' | 'text' }
+}
+
+export type TlsVersion = 'TLSv1.2' | 'TLSv1.3'
+
+/** TLS of the clients. Files are read by the worker, again with every settings message. */
+export interface ClientTlsSettings {
+  mode: 'disable' | 'allow' | 'require'
+  /** Not undefined unless `mode` is `disable`; the key comes with it. */
+  certFile: string | undefined
+  keyFile: string | undefined
+  /** With it clients are asked for a certificate, and one of another authority is refused. */
+  clientCaFile: string | undefined
+  minVersion: TlsVersion
+  /** By the name that a client asks for (SNI), in lower case. */
+  certificates: { serverName: string; certFile: string; keyFile: string }[]
+}
+
+/** TLS to the servers, as `sslmode` of libpq. */
+export interface ServerTlsSettings {
+  mode: 'disable' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
+  /** Undefined: the system's own authorities, for the modes that verify. */
+  caFile: string | undefined
+  certFile: string | undefined
+  keyFile: string | undefined
+  minVersion: TlsVersion
+}
+
+/** Who checks logins. With `passthrough` the rest is not used. */
+export interface AuthSettings {
+  method: 'passthrough' | 'proxy'
+  /** In place of `rules`. */
+  hbaFile: string | undefined
+  rules: HbaRuleObject[]
+  usersFile: string | undefined
+  /** Undefined: no server is asked. */
+  query: AuthQuerySettings | undefined
+}
+
+export interface AuthQuerySettings {
+  /** `$1` is the name of the user; the answer is a row of name and secret. */
+  text: string
+  user: string
+  /** Undefined: what the users file says, if anything. */
+  password: string | undefined
+  /** Undefined: the client's. */
+  database: string | undefined
+}
+
+export interface ConsoleSettings {
+  /** Name of the database that leads to it, beside `pgbouncer`. */
+  database: string
+  /** With both lists empty all who log in from this machine may do all. */
+  adminUsers: string[]
+  /** Users who may only look. */
+  statsUsers: string[]
 }
 
 /** From the control process to a worker. */
 export type ToWorker =
-  | { kind: 'settings'; settings: WorkerSettings; index: number }
+  /** The first of them starts it. `mockSecret` (hex) makes up what unknown users would have. */
+  | { kind: 'settings'; settings: WorkerSettings; index: number; mockSecret: string }
   /** Answered by `applied`; the next one is sent after that. */
   | { kind: 'topology'; topology: Topology }
   /** Comes with the client's socket. Answered by `taken`. */

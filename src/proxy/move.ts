@@ -11,6 +11,7 @@ import {
   writeQuery,
 } from '../wire/messages.ts'
 import type { Client } from './client.ts'
+import { ClientRelay } from './client-relay.ts'
 import type { Answer, LoginFailure } from './conversations.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
 
@@ -119,6 +120,7 @@ class Move implements ServerUser {
   #obstacle(): string | undefined {
     const { client } = this.#options
     const { relay } = client
+    if (!(relay instanceof ClientRelay)) return 'it is pooled'
     if (this.#old.challenged) return 'only its client knows the password'
     if (relay.hiddenState) return 'it may hold settings that cannot be read back'
     if (relay.hasUnnamed && !relay.unnamed) return 'its unnamed statement is too long to be prepared again'
@@ -163,7 +165,8 @@ class Move implements ServerUser {
 
   #rebuild(target: ServerConnection): void {
     if (this.#gone() || !this.#state) return
-    const { unnamed, hasUnnamed } = this.#options.client.relay
+    const { relay } = this.#options.client
+    const { unnamed, hasUnnamed } = relay as ClientRelay
     const { messages, readyForQueries } = writeSessionState(this.#state, hasUnnamed ? unnamed : undefined)
     if (readyForQueries === 0) return this.#finish(target)
     target.ask(messages, readyForQueries, answer => {
@@ -249,6 +252,10 @@ class Move implements ServerUser {
     this.#stay(
       failure.kind === 'refused' ? 'the other node refused the login' : `the other node: ${failure.message}`,
     )
+  }
+
+  onAside(): void {
+    // The same: what it says of parameters is compared at the end.
   }
 
   onServerData(): void {

@@ -1,23 +1,45 @@
+import type { Clock } from '../runtime/clock.ts'
+import type { Timers } from '../runtime/timers.ts'
 import type { Role } from '../topology/types.ts'
 import type { Client } from './client.ts'
+import type { LoginFailure } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
-import { Pool, type PoolOptions, type Use } from './pool.ts'
+import type { Databases } from './database.ts'
+import type { WorkerSettings } from './ipc.ts'
+import { type LimitsCache, serverDatabase } from './limits.ts'
+import { Pool, type PoolHome, type Use } from './pool.ts'
+import type { ReportedValues } from './reported.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
 
+export interface NodePoolsOptions {
+  target: Target
+  counters: NodeCounters
+  use: Use
+  settings: WorkerSettings
+  limits: LimitsCache
+  databases: Databases
+  reports: ReportedValues
+  clock: Clock
+  timers: Timers
+  /** A connection could not be opened for these clients, who wait no longer. */
+  onOpenFailed: (pools: NodePools, failure: LoginFailure, waiting: Client[]) => void
+}
+
 /** Everything of one worker that concerns one node at one address: its pools and the sessions bound to it. */
-export class NodePools {
+export class NodePools implements PoolHome {
   readonly target: Target
   readonly counters: NodeCounters
+  /** Clients that have one of its connections now. */
   readonly sessions = new Set<Client>()
   readonly use: Use
   /** Role at the last topology, to notice that it changed. */
   role: Role = 'unknown'
   /** Some of its sessions are asked to leave. */
   isLeaving = false
-  readonly #options: PoolOptions
+  readonly #options: NodePoolsOptions
   readonly #pools = new Map<string, Pool>()
 
-  constructor(options: PoolOptions) {
+  constructor(options: NodePoolsOptions) {
     this.target = options.target
     this.counters = options.counters
     this.use = options.use
@@ -28,12 +50,16 @@ export class NodePools {
     return this.sessions.size === 0 && [...this.#pools.values()].every(pool => pool.isEmpty)
   }
 
+  get pools(): Iterable<Pool> {
+    return this.#pools.values()
+  }
+
   acquire(client: Client): void {
     this.#poolOf(client).acquire(client)
   }
 
   hasIdleFor(client: Client): boolean {
-    return this.#pools.get(keyOf(client))?.hasIdleFor(client) ?? false
+    return this.#pools.get(client.poolKey)?.hasIdleFor(client) ?? false
   }
 
   /** A connection for a session that moves here: an idle one that fits, else a new one. */
@@ -51,8 +77,7 @@ export class NodePools {
   }
 
   abandon(client: Client): boolean {
-    for (const pool of this.#pools.values()) if (pool.abandon(client)) return true
-    return false
+    return this.#pools.get(client.poolKey)?.abandon(client) ?? false
   }
 
   takeUnwelcome(): Client[] {
@@ -63,24 +88,56 @@ export class NodePools {
     for (const pool of this.#pools.values()) pool.closeIdle()
   }
 
-  expire(): void {
+  tick(): void {
     for (const [key, pool] of this.#pools) {
-      pool.expire()
+      pool.tick()
       if (pool.isEmpty) this.#pools.delete(key)
     }
   }
 
+  onOpenFailed(_pool: Pool, failure: LoginFailure, waiting: Client[]): void {
+    this.#options.onOpenFailed(this, failure, waiting)
+  }
+
+  /** Limits over several pools: idle connections of the others give way first. */
+  hasRoom(pool: Pool): boolean {
+    const { dbConnectionsMax, userConnectionsMax } = pool.limits
+    if (dbConnectionsMax === 0 && userConnectionsMax === 0) return true
+    return (
+      this.#fitsIn(dbConnectionsMax, each => each.database === pool.database) &&
+      this.#fitsIn(userConnectionsMax, each => each.user === pool.user)
+    )
+  }
+
+  #fitsIn(max: number, counts: (pool: Pool) => boolean): boolean {
+    if (max === 0) return true
+    const pools = [...this.#pools.values()].filter(counts)
+    const size = pools.reduce((sum, each) => sum + each.size, 0)
+    if (size < max) return true
+    const idle = pools.filter(each => each.oldestIdleMs !== undefined)
+    idle.sort((a, b) => a.oldestIdleMs! - b.oldestIdleMs!)
+    return idle[0]?.giveWay() ?? false
+  }
+
   #poolOf(client: Client): Pool {
-    const key = keyOf(client)
-    let pool = this.#pools.get(key)
+    let pool = this.#pools.get(client.poolKey)
     if (!pool) {
-      pool = new Pool(this.#options)
-      this.#pools.set(key, pool)
+      const { settings, limits, databases, reports, clock, timers } = this.#options
+      const { database, user } = client
+      const onServer = serverDatabase(settings, database)
+      pool = new Pool({
+        home: this,
+        database,
+        user,
+        serverDatabase: onServer,
+        knowledge: databases.of(onServer),
+        limits: () => limits.of(database, user),
+        reports,
+        clock,
+        timers,
+      })
+      this.#pools.set(client.poolKey, pool)
     }
     return pool
   }
-}
-
-function keyOf(client: Client): string {
-  return `${client.database}\0${client.user}`
 }

@@ -2,17 +2,14 @@ import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timers } from '../runtime/timers.ts'
 import type { Client } from './client.ts'
+import type { LoginFailure } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
+import type { Database } from './database.ts'
+import type { PoolLimits } from './limits.ts'
+import type { ReportedValues } from './reported.ts'
 import { ServerConnection, type ServerOwner, type ServerUser, type Target } from './server.ts'
-
-/** Names and meanings are PgBouncer's; times in ms. */
-export interface PoolLimits {
-  /** Most connections to one node for one database and user, from this worker. */
-  poolSize: number
-  serverConnectTimeoutMs: number
-  serverIdleTimeoutMs: number
-  serverLifetimeMs: number
-}
+import { parametersKey, Settings } from './settings.ts'
+import type { ServerAccount } from './startup/server-account.ts'
 
 /** What the node of a pool may be used for now; changed in place with every topology. */
 export interface Use {
@@ -22,66 +19,137 @@ export interface Use {
   keepsIdle: boolean
 }
 
+/** What a pool needs of the node that it belongs to. */
+export interface PoolHome {
+  readonly target: Target
+  readonly counters: NodeCounters
+  readonly use: Use
+  /** Whether one more connection for this database and user keeps to the limits of the node. */
+  hasRoom(pool: Pool): boolean
+  /** A connection could not be opened for whoever waits. */
+  onOpenFailed(pool: Pool, failure: LoginFailure, waiting: Client[]): void
+  addSession(client: Client): void
+  removeSession(client: Client): void
+}
+
 export interface PoolOptions {
-  target: Target
-  limits: PoolLimits
+  home: PoolHome
+  /** The name that clients ask for. */
+  database: string
+  user: string
+  /** The database's name on the servers. */
+  serverDatabase: string
+  knowledge: Database
+  limits: () => PoolLimits
+  reports: ReportedValues
   clock: Clock
   timers: Timers
-  counters: NodeCounters
-  use: Use
 }
 
 /** How long a DISCARD ALL may take before the connection is given up. */
 const resetTimeoutMs = 10_000
+/** Connections that are opened at once while clients wait; more would only compete for the server's processors. */
+const openingMax = 4
 
 /**
- * The connections from this worker to one node for one database and user. Connections whose startup parameters
- * are equal stand in for each other; clients that find none and no room wait in order.
+ * The connections from this worker to one node for one database and user. Connections that were opened with equal
+ * parameters stand in for each other; clients that find none and no room wait in order.
+ *
+ * Whether the server lets the proxy in for this user without asking for a password is learned from the first login.
+ * While it is not known, and where it asks, every client's connection is opened for that client and with its own
+ * startup parameters. Otherwise connections are opened for whoever comes first, and clients bring their settings.
  */
 export class Pool implements ServerOwner {
+  readonly database: string
+  readonly user: string
+  readonly home: PoolHome
+  readonly knowledge: Database
   readonly #options: PoolOptions
   readonly #servers = new Set<ServerConnection>()
   /** Waiting for a client; the one used last is at the end and is used first. */
-  #idle: ServerConnection[] = []
+  readonly #idle: ServerConnection[] = []
   readonly #waiting = new Set<Client>()
+  readonly #opening = new Set<ServerConnection>()
+  /** The server let the proxy in without a question; undefined while nobody has tried. */
+  #trusts: boolean | undefined
+  /** The parameters of a connection that fits every client. */
+  readonly #clean: ReadonlyMap<string, string>
+  readonly #cleanKey: string
+  /** What the newest client brought to log in with. */
+  #credentials: ServerAccount | undefined
 
   constructor(options: PoolOptions) {
     this.#options = options
+    this.database = options.database
+    this.user = options.user
+    this.home = options.home
+    this.knowledge = options.knowledge
+    this.#clean = new Map([
+      ['user', options.user],
+      ['database', options.database],
+    ])
+    this.#cleanKey = parametersKey(this.#clean)
   }
 
   get isEmpty(): boolean {
     return this.#servers.size === 0 && this.#waiting.size === 0
   }
 
+  get limits(): PoolLimits {
+    return this.#options.limits()
+  }
+
+  get size(): number {
+    return this.#servers.size
+  }
+
+  get servers(): Iterable<ServerConnection> {
+    return this.#servers
+  }
+
+  get waiting(): Iterable<Client> {
+    return this.#waiting
+  }
+
   /** Whether a client would get a connection that is there already. */
   hasIdleFor(client: Client): boolean {
-    return !client.replication && this.#idle.some(each => each.parametersKey === client.parametersKey)
+    return this.#idle.some(server => fits(server, client))
   }
 
   /** An idle connection that fits, a new one, or a place in the queue. */
   acquire(client: Client): void {
+    if (client.credentials) this.#credentials = client.credentials
     const idle = this.#takeIdle(client)
     if (idle) {
       idle.use(client)
-      client.attach(idle)
-    } else if (this.#servers.size < this.#options.limits.poolSize || this.#evict()) {
-      client.logInOn(this.#create(client, client))
-    } else {
-      this.#waiting.add(client)
-      this.#options.counters.waiting++
+      return client.attach(idle)
     }
+    if (this.#opensFor(client)) {
+      if (this.#mayOpen(client)) return client.logInOn(this.#create(client, client, client.parameters))
+    } else this.#openMore(client)
+    const { waitingMax } = this.limits
+    if (this.#waiting.size < waitingMax) {
+      this.#waiting.add(client)
+      this.home.counters.waiting++
+    } else client.end('queue_full', `${waitingMax} clients wait for this database and user already`)
+  }
+
+  /** Whether the connection is opened for this client alone: it may have to answer the server's questions. */
+  #opensFor(client: Client): boolean {
+    if (!client.session || client.startup.fixedKey !== this.#cleanKey) return true
+    return client.credentials === undefined && this.#trusts !== true
   }
 
   /** A client no longer waits here. */
   abandon(client: Client): boolean {
     if (!this.#waiting.delete(client)) return false
-    this.#options.counters.waiting--
+    this.home.counters.waiting--
     return true
   }
 
   /** Takes those waiting clients out of the queue that may not begin here any more. */
   takeUnwelcome(): Client[] {
-    const clients = [...this.#waiting].filter(client => !this.#options.use.begins[client.route])
+    const clients = [...this.#waiting].filter(client => !this.home.use.begins[client.route])
     for (const client of clients) this.abandon(client)
     return clients
   }
@@ -90,40 +158,84 @@ export class Pool implements ServerOwner {
     for (const server of [...this.#idle]) server.destroy()
   }
 
-  /** Closes connections that were idle or alive for too long; called about once a second. */
-  expire(): void {
-    if (!this.#options.use.keepsIdle) return this.closeIdle()
+  /** Closes connections that were idle or alive for too long, and opens what a pool should have; once a second. */
+  tick(): void {
+    if (!this.home.use.keepsIdle) return this.closeIdle()
     const nowMs = this.#options.clock.nowMs()
-    const { serverIdleTimeoutMs, serverLifetimeMs } = this.#options.limits
+    const { serverIdleTimeoutMs, serverLifetimeMs, minPoolSize } = this.limits
     for (const server of [...this.#idle]) {
-      const idleTooLong = serverIdleTimeoutMs > 0 && nowMs - server.idleSinceMs > serverIdleTimeoutMs
+      const isSpare = this.#servers.size > minPoolSize
+      const idleTooLong =
+        isSpare && serverIdleTimeoutMs > 0 && nowMs - server.idleSinceMs > serverIdleTimeoutMs
       const tooOld = serverLifetimeMs > 0 && nowMs - server.createdMs > serverLifetimeMs
       if (idleTooLong || tooOld) server.destroy()
     }
+    for (const client of this.#waiting) {
+      // The reserve may be used by now.
+      this.#openMore(client)
+      break
+    }
+    const mayOpenAlone = this.#credentials !== undefined || this.#trusts === true
+    if (mayOpenAlone && this.#servers.size < minPoolSize && this.home.hasRoom(this)) this.#open()
   }
 
   /** A connection with the client's parameters for another user than the client itself, past the queue. */
   openFor(client: Client, user: ServerUser): ServerConnection {
     const idle = this.#takeIdle(client)
     idle?.use(user)
-    return idle ?? this.#create(client, user)
+    return idle ?? this.#create(client, user, client.parameters)
+  }
+
+  /** A login at this node has succeeded without the client's help, or it needed that. */
+  learnTrust(trusts: boolean): void {
+    this.#trusts = trusts
+    if (trusts) this.#serveNext()
   }
 
   onServerIdle(server: ServerConnection): void {
-    if (!this.#options.use.keepsIdle) return server.destroy()
+    if (!this.home.use.keepsIdle) return server.destroy()
+    if (this.knowledge.needsFacts && this.limits.mode !== 'session') {
+      server.use(nobody)
+      return this.knowledge.load(server, () => {
+        if (!server.isClosed) server.checkIn()
+      })
+    }
     this.#idle.push(server)
     this.#serveNext()
   }
 
   onServerClosed(server: ServerConnection): void {
-    this.#idle = this.#idle.filter(each => each !== server)
+    const at = this.#idle.indexOf(server)
+    if (at >= 0) this.#idle.splice(at, 1)
+    this.#opening.delete(server)
     if (this.#servers.delete(server)) this.#serveNext()
   }
 
+  /** The idle connection that needs the least to be done before this client can use it. */
   #takeIdle(client: Client): ServerConnection | undefined {
-    if (client.replication) return undefined
-    const fitting = this.#idle.findLastIndex(each => each.parametersKey === client.parametersKey)
-    return fitting < 0 ? undefined : this.#idle.splice(fitting, 1)[0]
+    const idle = this.#idle
+    let found = -1
+    for (let at = idle.length - 1; at >= 0; at--) {
+      const server = idle[at]!
+      if (!fits(server, client)) continue
+      if (found < 0) found = at
+      if (!client.session || server.settings.equals(client.session.settings)) {
+        found = at
+        break
+      }
+    }
+    if (found < 0) return undefined
+    return found === idle.length - 1 ? idle.pop() : idle.splice(found, 1)[0]
+  }
+
+  /** Whether one more may be opened; a connection that is idle but does not fit gives way. */
+  #mayOpen(client: Client): boolean {
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs } = this.limits
+    const waitedMs = this.#options.clock.nowMs() - client.waitingSinceMs
+    const usesReserve = reservePoolTimeoutMs > 0 && waitedMs >= reservePoolTimeoutMs
+    const sizeMax = usesReserve ? poolSize + reservePoolSize : poolSize
+    if (this.#servers.size >= sizeMax && !this.#evict()) return false
+    return this.home.hasRoom(this)
   }
 
   /** The connection that was idle for longest, with whatever parameters, gives way. Its room is the caller's. */
@@ -135,21 +247,79 @@ export class Pool implements ServerOwner {
     return true
   }
 
-  #create(client: Client, user: ServerUser): ServerConnection {
-    const { target, limits, clock, timers, counters } = this.#options
+  /** Closes an idle connection so that another pool of the same node has room. */
+  giveWay(): boolean {
+    return this.#evict()
+  }
+
+  get oldestIdleMs(): number | undefined {
+    return this.#idle[0]?.idleSinceMs
+  }
+
+  /** Opens one more connection for whoever waits, unless enough are on their way. */
+  #openMore(client: Client): void {
+    if (this.#opening.size >= Math.min(openingMax, this.#waiting.size + 1)) return
+    if (this.#mayOpen(client)) this.#open()
+  }
+
+  #open(): void {
+    let challenged = false
+    const opener: ServerUser = {
+      ...nobody,
+      onChallenge: () => {
+        challenged = true
+        server.destroy()
+      },
+      onServerReady: () => {
+        this.#opening.delete(server)
+        server.checkIn()
+      },
+      onLoginFailed: (_, failure) => {
+        // What trusted the proxy does so no longer: the clients are asked themselves from now on.
+        if (challenged) {
+          this.#trusts = false
+          return this.#reacquire()
+        }
+        const waiting = [...this.#waiting]
+        for (const client of waiting) this.abandon(client)
+        this.home.onOpenFailed(this, failure, waiting)
+      },
+    }
+    const server = this.#create(undefined, opener, this.#clean)
+    this.#opening.add(server)
+  }
+
+  #reacquire(): void {
+    for (const client of [...this.#waiting]) {
+      this.abandon(client)
+      this.acquire(client)
+    }
+  }
+
+  #create(
+    client: Client | undefined,
+    user: ServerUser,
+    parameters: ReadonlyMap<string, string>,
+  ): ServerConnection {
+    const { clock, timers, reports } = this.#options
+    const { target, counters } = this.home
+    const { serverConnectTimeoutMs, serverLifetimeMs } = this.limits
     const server = new ServerConnection(
       {
         target,
-        parameters: client.parameters,
-        parametersKey: client.parametersKey,
-        reusable: !client.replication,
-        connectTimeoutMs: limits.serverConnectTimeoutMs,
+        parameters: this.#onServer(parameters),
+        parametersKey: client ? client.parametersKey : this.#cleanKey,
+        native: client?.startup.settings ?? Settings.none,
+        credentials: client ? client.credentials : this.#credentials,
+        reusable: !client?.replication,
+        connectTimeoutMs: serverConnectTimeoutMs,
         resetTimeoutMs,
         // What a client has left running keeps its connection no longer than any other.
-        finishTimeoutMs: limits.serverLifetimeMs,
+        finishTimeoutMs: serverLifetimeMs,
         clock,
         timers,
         counters,
+        reports,
         owner: this,
       },
       user,
@@ -158,13 +328,50 @@ export class Pool implements ServerOwner {
     return server
   }
 
+  /** The database's name on the servers may be another one. */
+  #onServer(parameters: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+    return new Map([...parameters, ['database', this.#options.serverDatabase]])
+  }
+
+  /** Something has come free: the clients that have waited longest are served first. */
   #serveNext(): void {
-    const hasRoom = this.#idle.length > 0 || this.#servers.size < this.#options.limits.poolSize
-    if (!hasRoom) return
     for (const client of this.#waiting) {
-      if (!this.#options.use.begins[client.route]) continue
-      this.abandon(client)
-      return this.acquire(client)
+      if (!this.home.use.begins[client.route]) continue
+      const idle = this.#takeIdle(client)
+      if (idle) {
+        this.abandon(client)
+        idle.use(client)
+        client.attach(idle)
+      } else if (!this.#opensFor(client)) this.#openMore(client)
+      else if (this.#mayOpen(client)) {
+        this.abandon(client)
+        client.logInOn(this.#create(client, client, client.parameters))
+      }
+      if (this.#idle.length === 0) return
     }
   }
+}
+
+/** Whether a client may use a connection, perhaps after bringing its settings onto it. */
+function fits(server: ServerConnection, client: Client): boolean {
+  if (client.replication || !server.isFree) return false
+  if (server.parametersKey === client.parametersKey && !client.session) return true
+  if (!client.session) return false
+  if (server.parametersKey !== client.startup.fixedKey && server.parametersKey !== client.parametersKey)
+    return false
+  // Whoever has never heard of a setting must not find it empty instead of missing.
+  for (const name of server.customNames) if (!client.session.customNames.has(name)) return false
+  return true
+}
+
+/** For a server connection that works for the proxy itself. */
+const nobody: ServerUser = {
+  onChallenge: () => undefined,
+  onLoginNotice: () => undefined,
+  onServerReady: () => undefined,
+  onLoginFailed: () => undefined,
+  onAside: () => undefined,
+  onServerData: () => undefined,
+  onServerWritable: () => undefined,
+  onServerLost: () => undefined,
 }

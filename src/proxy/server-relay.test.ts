@@ -23,6 +23,8 @@ function relayed(kinds: Owed[], stream: Buffer, place: number) {
   const relay = new ServerRelay({
     onParameter: body => parameters.push(body.toString()),
     onReady: () => ready++,
+    onStatementsGone: () => undefined,
+    onPlanChanged: () => undefined,
   })
   for (const kind of kinds) relay.owed.push(kind)
   const first = relay.putIn()

@@ -9,6 +9,10 @@ export interface ServerRelayEvents {
   onParameter(body: Buffer): void
   /** A ReadyForQuery has come. */
   onReady(): void
+  /** DISCARD ALL or DEALLOCATE ALL was carried out: no prepared statement is left. */
+  onStatementsGone(): void
+  /** A prepared statement does not fit its tables any more. */
+  onPlanChanged(): void
 }
 
 const headerLength = 5
@@ -33,6 +37,8 @@ export class ServerRelay {
   #split: Buffer[] = []
   /** A header of which only a part has come, while it may have to be left out. */
   #kept: Buffer = empty
+  /** The rest of the message that is passing is left out. */
+  #dropping = false
 
   constructor(events: ServerRelayEvents) {
     this.#events = events
@@ -52,7 +58,7 @@ export class ServerRelay {
   pass(piece: Buffer): Buffer {
     const chunk = this.#kept.length === 0 ? piece : Buffer.concat([this.#kept, piece])
     this.#kept = empty
-    return this.owed.hasSpecial ? this.#passEdited(chunk) : this.#passAsIs(chunk)
+    return this.owed.hasSpecial || this.#dropping ? this.#passEdited(chunk) : this.#passAsIs(chunk)
   }
 
   /** What the client gets of answers to requests that were not passed on; none when others come before them. */
@@ -81,7 +87,8 @@ export class ServerRelay {
     const end = chunk.length
     const parts: Buffer[] = []
     if (this.#split.length > 0) this.#joinSplit(chunk)
-    let from = 0
+    let from = this.#dropping ? Math.min(scanner.remainingBytes, end) : 0
+    this.#dropping &&= scanner.remainingBytes > end
     let at = 0
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const start = at - headerLength
@@ -89,7 +96,9 @@ export class ServerRelay {
       if (own || isSkipped(this.owed.head)) {
         if (start > from) parts.push(chunk.subarray(from, start))
         this.#putInto(parts)
+        if (own && scanner.code === Code.ErrorResponse) parts.push(this.owed.headOutcome!.refusal!)
         from = own ? at + scanner.bodyBytes : start
+        this.#dropping = from > end
       }
       this.#look(chunk, at, end)
     }
@@ -101,10 +110,11 @@ export class ServerRelay {
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
   }
 
-  /** Whether a message answers a request of the proxy's own. Such messages have no body. */
+  /** Whether a message answers a request of the proxy's own, and so is not for the client. */
   #isOwn(code: number): boolean {
     const { head } = this.owed
     return (
+      (code === Code.ErrorResponse && head === Owed.Refused) ||
       (code === Code.ParseComplete && head === Owed.OwnParse) ||
       (code === Code.CloseComplete && head === Owed.OwnClose)
     )
@@ -129,12 +139,12 @@ export class ServerRelay {
         else this.#split.push(Buffer.from(chunk.subarray(at, end)))
         return
       default:
-        this.#settle(code)
+        this.#settle(code, chunk, at, end)
     }
   }
 
   /** Which of the requests a message answers. */
-  #settle(code: number): void {
+  #settle(code: number, chunk: Buffer, at: number, end: number): void {
     const { owed } = this
     const { head } = owed
     switch (code) {
@@ -154,14 +164,25 @@ export class ServerRelay {
       case Code.CommandComplete:
       case Code.EmptyQueryResponse:
       case Code.PortalSuspended:
+        if (code === Code.CommandComplete) this.#lookAtTag(chunk, at, end)
         if (head === Owed.Execute) owed.shift()
         return
       case Code.CopyInResponse:
         return owed.copyIn()
       case Code.ErrorResponse:
+        if (isPlanChanged(chunk, at, Math.min(end, at + this.#scanner.bodyBytes)))
+          this.#events.onPlanChanged()
         return owed.failed()
       default:
     }
+  }
+
+  /** Tags are short, and one that is cut off after its first letters was not looked for. */
+  #lookAtTag(chunk: Buffer, at: number, end: number): void {
+    // 'D', and then DISCARD ALL or DEALLOCATE ALL: other tags fail at the first letters.
+    if (chunk[at] !== 0x44 || end - at < 2) return
+    const tag = chunk.toString('latin1', at, Math.min(end, at + this.#scanner.bodyBytes - 1))
+    if (tag === 'DISCARD ALL' || tag === 'DEALLOCATE ALL') this.#events.onStatementsGone()
   }
 
   #joinSplit(chunk: Buffer): void {
@@ -181,6 +202,13 @@ export class ServerRelay {
     this.#events.onReady()
   }
 }
+
+/** The routine that raised an error is named the same in every language. */
+function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
+  return chunk.subarray(start, end).includes(planChanged)
+}
+
+const planChanged = Buffer.from('\0RRevalidateCachedQuery\0')
 
 function isSkipped(kind: number): boolean {
   return kind === Owed.SkippedParse || kind === Owed.SkippedClose

@@ -1,26 +1,34 @@
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
 import { writeCancelRequest, writeStartup } from '../wire/startup.ts'
-import { Owed, type OwedAnswers } from './answers.ts'
+import { type Outcome, Owed, type OwedAnswers } from './answers.ts'
 import {
   type Answer,
   type Conversation,
   IdleConversation,
   LoginConversation,
+  type LoginEvents,
   type LoginFailure,
   QuestionConversation,
 } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
+import type { Reported, ReportedValues } from './reported.ts'
 import { ServerRelay } from './server-relay.ts'
+import { Settings } from './settings.ts'
+import { describeSocketError, dial, type LinkSecurity, type ServerTls } from './startup/dial.ts'
+import type { ServerAccount } from './startup/server-account.ts'
+import { ServerStatements, type Statement } from './statements.ts'
 
 /** Where a server connection goes. */
 export interface Target {
   node: string
   host: string
   port: number
+  /** How connections that are opened from now on are encrypted; undefined: not at all. */
+  tls: () => ServerTls | undefined
 }
 
 /** The client that a server connection works for at the moment. */
@@ -31,6 +39,8 @@ export interface ServerUser {
   onLoginNotice(body: Buffer): void
   onServerReady(server: ServerConnection): void
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void
+  /** What the server says beside its answers to the proxy's own questions: a whole message. */
+  onAside(code: number, message: Buffer): void
   /** Answers to pass on; `idle` when after them nothing is outstanding and no transaction is open. */
   onServerData(chunk: Buffer, idle: boolean): void
   onServerWritable(): void
@@ -39,6 +49,8 @@ export interface ServerUser {
 
 /** The pool that a server connection belongs to. */
 export interface ServerOwner {
+  /** A login has succeeded without a challenge, or with one. */
+  learnTrust(trusts: boolean): void
   onServerIdle(server: ServerConnection): void
   onServerClosed(server: ServerConnection): void
 }
@@ -46,8 +58,14 @@ export interface ServerOwner {
 export interface ServerOptions {
   target: Target
   parameters: ReadonlyMap<string, string>
+  /** What to log in with; undefined: the client answers what the server asks. */
+  credentials: ServerAccount | undefined
   /** Equal keys mean equal startup parameters: such connections can stand in for each other. */
   parametersKey: string
+  /** What a connection with these parameters has set by itself. */
+  native: Settings
+  /** Makes equal reports one object. */
+  reports: ReportedValues
   /** Whether it may serve another client afterwards. */
   reusable: boolean
   /** Limit for connecting, and for each answer of the server during the login. */
@@ -67,6 +85,8 @@ type State = (typeof State)[keyof typeof State]
 
 const discardAll = writeQuery('DISCARD ALL')
 const rollback = writeQuery('ROLLBACK')
+const deallocateAll = writeQuery('DEALLOCATE ALL')
+const noNames: ReadonlySet<string> = new Set()
 
 /**
  * One connection to a PostgreSQL server: logs in with a client's own startup parameters and passes its
@@ -83,8 +103,24 @@ export class ServerConnection {
   readonly target: Target
   readonly parametersKey: string
   readonly createdMs: number
+  /** The pool it belongs to. */
+  readonly owner: ServerOwner
   /** What the server reported about itself, kept up to date (ParameterStatus). */
-  readonly reported = new Map<string, string>()
+  reported: Reported = new Map()
+  /** The settings that the session on it has now. */
+  settings: Settings
+  /** Prepared statements of pooled clients that it knows. */
+  readonly statements = new ServerStatements()
+  /** What its unnamed prepared statement is; undefined when there is none or nobody knows. */
+  unnamed: Statement | undefined
+  /** Settings of a made-up class that were ever set on it: they never quite go away. */
+  customNames: ReadonlySet<string> = noNames
+  /** Something was done on it that nobody else may see: it is closed when its client has gone. */
+  isSpoiled = false
+  /** The question about the session is prepared on it. */
+  knowsQuestion = false
+  /** When the transaction that is open, or the request that runs, began. */
+  busySinceMs = 0
   processId = 0
   secret: Buffer = Buffer.alloc(0)
   idleSinceMs = 0
@@ -92,10 +128,15 @@ export class ServerConnection {
   unsynced = false
 
   readonly #options: ServerOptions
-  readonly #socket: Socket
+  #socket: Socket
+  #security: LinkSecurity | undefined
   readonly #relayed = new ServerRelay({
     onParameter: body => this.#noteParameter(body),
     onReady: () => this.#onReadyForQuery(),
+    onStatementsGone: () => this.#forgetStatements(),
+    onPlanChanged: () => {
+      this.#plansChanged = true
+    },
   })
   readonly #login: LoginConversation
   #state: State = State.Login
@@ -104,6 +145,9 @@ export class ServerConnection {
   #timer: Timer | undefined
   #failure: LoginFailure | undefined
   #abandoned = false
+  /** A prepared statement does not fit its tables any more: all are given up before the next client. */
+  #plansChanged = false
+  readonly #idleConversation = new IdleConversation(body => this.#noteParameter(body))
   #used = false
   #unitStartMs = 0
   #cancels = 0
@@ -114,39 +158,20 @@ export class ServerConnection {
     this.#options = options
     this.target = options.target
     this.parametersKey = options.parametersKey
+    this.owner = options.owner
+    this.settings = options.native
     this.createdMs = options.clock.nowMs()
     this.#user = user
-    this.#login = new LoginConversation({
-      onChallenge: body => {
-        // From now on it is the client's turn, which has its own limit.
-        this.#timer?.cancel()
-        this.#user?.onChallenge(body)
-      },
-      onNotice: body => this.#user?.onLoginNotice(body),
-      onParameter: (name, value) => this.reported.set(name, value),
-      onKey: (processId, secret) => {
-        this.processId = processId
-        this.secret = secret
-      },
-      onRefused: failure => {
-        this.#failure = failure
-        this.#close('login failed')
-      },
-      onReady: () => this.#onReady(),
-    })
+    this.#login = this.#loginConversation()
     this.#conversation = this.#login
-    this.#socket = connect({
-      host: options.target.host,
-      port: options.target.port,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 30_000,
+    const { host, port, tls } = this.target
+    this.#socket = dial({
+      host,
+      port,
+      tls: tls(),
+      onOpen: (socket, security) => this.#onOpen(socket, security),
+      onFailed: message => this.#close(message),
     })
-    this.#socket.on('connect', () => this.#socket.write(writeStartup(options.parameters)))
-    this.#socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    this.#socket.on('drain', () => this.#user?.onServerWritable())
-    this.#socket.on('error', error => this.#close(describeSocketError(error)))
-    this.#socket.on('close', () => this.#close('the server closed the connection'))
     this.#limitLogin()
     options.counters.connecting++
   }
@@ -163,6 +188,11 @@ export class ServerConnection {
   /** Whether it asked for a password; then only the client who gave it may use this connection. */
   get challenged(): boolean {
     return this.#login.challenged
+  }
+
+  /** Whether it let this user in without asking for anything; else it is only for clients that pgherd has checked. */
+  get isTrusting(): boolean {
+    return !this.#login.challenged && !this.#login.answered
   }
 
   /** It works on something for its client, or holds something half-done. */
@@ -193,6 +223,11 @@ export class ServerConnection {
   /** Whether the last thing it sent was an error: a FATAL one, when nothing follows. */
   get endedWithError(): boolean {
     return this.#relayed.endedWithError
+  }
+
+  /** Idle, and nothing that it says is half-way. */
+  get isFree(): boolean {
+    return this.#state === State.Idle && this.#idleConversation.atBoundary
   }
 
   /** Gives an idle connection to a client. */
@@ -228,10 +263,10 @@ export class ServerConnection {
   }
 
   /** A request was passed on. */
-  request(kind: Owed, nowMs: number): void {
+  request(kind: Owed, nowMs: number, outcome?: Outcome): void {
     this.#used = true
     if (this.owed.isEmpty) this.#unitStartMs = nowMs
-    if (!this.owed.push(kind)) return
+    if (!this.owed.push(kind, outcome)) return
     this.unsynced = kind !== Owed.Sync && kind !== Owed.Query
   }
 
@@ -241,8 +276,7 @@ export class ServerConnection {
    */
   cancel(done: () => void): void {
     this.#cancels++
-    const { host, port } = this.target
-    const socket = connect({ host, port })
+    const { host, port, tls } = this.target
     let finished = false
     const finish = (): void => {
       if (finished) return
@@ -254,11 +288,64 @@ export class ServerConnection {
       done()
     }
     const timer = this.#options.timers.after(this.#options.connectTimeoutMs, finish)
-    socket.on('connect', () => socket.write(writeCancelRequest(this.processId, this.secret)))
-    socket.on('error', finish)
-    // PostgreSQL closes the connection when the signal has been sent.
-    socket.on('close', finish)
-    socket.resume()
+    // Encrypted where the session is: a key that was read on the way could cancel what comes next.
+    const socket = dial({
+      host,
+      port,
+      tls: this.#security && tls(),
+      onOpen: opened => {
+        opened.on('error', finish)
+        // PostgreSQL closes the connection when the signal has been sent.
+        opened.on('close', finish)
+        opened.resume()
+        opened.write(writeCancelRequest(this.processId, this.secret))
+      },
+      onFailed: finish,
+    })
+  }
+
+  /** What the client gets of answers to requests that were not passed on, when nothing is due before them. */
+  putIn(): Buffer {
+    return this.#relayed.putIn()
+  }
+
+  /** Since when it works on the oldest request that it has not answered; only while it works on one. */
+  get requestSinceMs(): number {
+    return this.#unitStartMs
+  }
+
+  /**
+   * The client needs it no longer: at rest, and all that the session has is known to be `settings`. It goes on to
+   * the next client as it is.
+   */
+  checkIn(): void {
+    this.#user = undefined
+    if (this.isSpoiled) return this.destroy()
+    this.#socket.resume()
+    if (this.#plansChanged) return this.#giveUpPlans()
+    // A cancel request that is on its way must not hit the next client.
+    if (this.#cancels > 0) {
+      this.#state = State.Resetting
+      this.#releaseWanted = true
+      this.#isClean = true
+    } else this.#becomeIdle()
+  }
+
+  #isClean = false
+
+  #giveUpPlans(): void {
+    this.#plansChanged = false
+    this.#state = State.Active
+    this.ask(deallocateAll, 1, ({ failed }) => {
+      if (failed || this.status !== TransactionStatus.Idle) return this.destroy()
+      this.#forgetStatements()
+      this.checkIn()
+    })
+  }
+
+  #forgetStatements(): void {
+    this.statements.clear()
+    this.knowsQuestion = false
   }
 
   /**
@@ -339,10 +426,49 @@ export class ServerConnection {
 
   #noteParameter(body: Buffer): void {
     const parameter = readParameterStatus(body)
-    if (parameter) this.reported.set(parameter.name, parameter.value)
+    if (parameter) this.reported = this.#options.reports.with(this.reported, parameter.name, parameter.value)
   }
 
   // Login.
+
+  #onOpen(socket: Socket, security: LinkSecurity | undefined): void {
+    this.#socket = socket
+    this.#security = security
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('drain', () => this.#user?.onServerWritable())
+    socket.on('error', error => this.#close(describeSocketError(error)))
+    socket.on('close', () => this.#close('the server closed the connection'))
+    socket.write(writeStartup(this.#options.parameters))
+  }
+
+  #loginConversation(): LoginConversation {
+    const account = this.#options.credentials
+    const events: LoginEvents = {
+      onChallenge: body => {
+        // From now on it is the client's turn, which has its own limit.
+        this.#timer?.cancel()
+        this.#user?.onChallenge(body)
+      },
+      onAnswer: message => this.#socket.write(message),
+      onAnswered: held => this.#onData(held),
+      onKeys: keys => account?.keep(keys),
+      onNotice: body => this.#user?.onLoginNotice(body),
+      onParameter: (name, value) => {
+        this.reported = new Map([...this.reported, [name, value]])
+      },
+      onKey: (processId, secret) => {
+        this.processId = processId
+        this.secret = secret
+      },
+      onRefused: failure => {
+        this.#failure = failure
+        if (failure.kind === 'refused') account?.noteRefusal(this.target.node, failure.body)
+        this.#close('login failed')
+      },
+      onReady: () => this.#onReady(),
+    }
+    return new LoginConversation(events, account && (() => account.logIn(this.target.host, this.#security)))
+  }
 
   /** Limits the time until the server says something. */
   #limitLogin(): void {
@@ -355,6 +481,7 @@ export class ServerConnection {
     this.#timer?.cancel()
     this.#options.counters.connecting--
     this.#options.counters.connects++
+    this.reported = this.#options.reports.of(this.reported)
     this.#state = State.Active
     this.#conversation = undefined
     this.#user?.onServerReady(this)
@@ -365,7 +492,7 @@ export class ServerConnection {
   /** What a server says beside an answer is the client's. */
   #aside(code: number, body: Buffer): void {
     if (code === Code.ParameterStatus) this.#noteParameter(body)
-    this.#user?.onServerData(frame(code, body), false)
+    this.#user?.onAside(code, frame(code, body))
   }
 
   #answered({ answer, status }: QuestionConversation): void {
@@ -382,7 +509,13 @@ export class ServerConnection {
 
   #finished(): void {
     this.#timer?.cancel()
-    if (!this.#options.reusable || this.challenged || this.isBusy || !this.atMessageBoundary)
+    if (
+      !this.#options.reusable ||
+      this.isSpoiled ||
+      this.challenged ||
+      this.isBusy ||
+      !this.atMessageBoundary
+    )
       return this.destroy()
     this.#state = State.Resetting
     if (this.#cancels > 0) this.#releaseWanted = true
@@ -392,7 +525,9 @@ export class ServerConnection {
   #reset(): void {
     this.#releaseWanted = false
     if (this.#state !== State.Resetting) return
-    if (!this.#used) return this.#becomeIdle()
+    const isClean = this.#isClean || !this.#used
+    this.#isClean = false
+    if (isClean) return this.#becomeIdle()
     const inTransaction = this.status !== TransactionStatus.Idle
     this.#conversation = new QuestionConversation(inTransaction ? 2 : 1, (code, body) => {
       if (code === Code.ParameterStatus) this.#noteParameter(body)
@@ -405,13 +540,17 @@ export class ServerConnection {
   #onReset({ failed }: Answer): void {
     this.#timer?.cancel()
     if (failed || this.status !== TransactionStatus.Idle) return this.destroy()
-    this.#used = false
+    this.settings = this.#options.native
+    this.unnamed = undefined
+    this.#plansChanged = false
+    this.#forgetStatements()
     this.#becomeIdle()
   }
 
   #becomeIdle(): void {
+    this.#used = false
     this.#state = State.Idle
-    this.#conversation = new IdleConversation(body => this.#noteParameter(body))
+    this.#conversation = this.#idleConversation
     this.idleSinceMs = this.#options.clock.nowMs()
     this.#options.counters.idle++
     this.#options.owner.onServerIdle(this)
@@ -452,12 +591,4 @@ export class ServerConnection {
     if (this.challenged) return { kind: 'lost', message }
     return { kind: this.#login.heard ? 'not_accepting' : 'unreachable', message }
   }
-}
-
-function describeSocketError(error: Error): string {
-  const code = (error as NodeJS.ErrnoException).code
-  if (code === 'ECONNREFUSED') return 'connection refused'
-  if (code === 'ECONNRESET') return 'connection reset by the server'
-  if (code === 'ENOTFOUND') return 'its host name is unknown'
-  return error.message
 }

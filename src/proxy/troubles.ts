@@ -47,6 +47,11 @@ export class Troubles {
     return well.length > 0 ? well : nodes
   }
 
+  /** Some node had no connection left a moment ago. */
+  get someFull(): boolean {
+    return this.#full.size > 0
+  }
+
   full(node: string, reason: string): void {
     this.#full.set(node, { untilMs: this.#clock.nowMs() + fullPauseMs, reason })
   }

@@ -14,7 +14,7 @@ function send(message: FromWorker): void {
 }
 
 function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
-  const { settings, index } = message
+  const { settings, index, mockSecret } = message
   const log = createLogger({ level: settings.log.level as LogLevel, format: settings.log.format })
   worker = new Worker({
     settings,
@@ -23,6 +23,7 @@ function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
     timers: systemTimers,
     random: systemRandom,
     log: log.child({ worker: index }),
+    mockSecret: Buffer.from(mockSecret, 'hex'),
     send,
     onStopped: () => systemTimers.after(50, () => process.exit(0)),
   })

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Clock } from '../runtime/clock.ts'
+import { environmentWithoutSecrets } from '../runtime/process.ts'
 import type { Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import type { WorkerCountersData } from './counters.ts'
@@ -15,6 +16,8 @@ export interface WorkerProcessOptions {
   clock: Clock
   /** What it is told when it has loaded. */
   settings: () => WorkerSettings
+  /** Hex. The same for every worker. */
+  mockSecret: string
   /** Takes whole lines of its output. */
   writeLog: (lines: string) => void
   /** What it says; its own affairs are dealt with before. */
@@ -25,7 +28,7 @@ export interface WorkerProcessOptions {
 /** Starts the program of a data worker. */
 export function forkWorker(): ChildProcess {
   const program = fileURLToPath(new URL('./worker-main.js', import.meta.url))
-  return fork(program, [], { execArgv: [], silent: true })
+  return fork(program, [], { execArgv: [], silent: true, env: environmentWithoutSecrets() })
 }
 
 /** Longest line of a worker's output that is passed on in one piece, in characters. */
@@ -126,6 +129,11 @@ export class WorkerProcess implements Taker {
     this.#tellTopology()
   }
 
+  tellSettings(): void {
+    const { mockSecret, settings } = this.#options
+    this.send({ kind: 'settings', settings: settings(), index: this.index, mockSecret })
+  }
+
   send(message: ToWorker): void {
     if (this.#options.child.connected) this.#options.child.send(message)
   }
@@ -159,7 +167,7 @@ export class WorkerProcess implements Taker {
     switch (message.kind) {
       case 'loaded':
         this.state = 'starting'
-        this.send({ kind: 'settings', settings: this.#options.settings(), index: this.index })
+        this.tellSettings()
         break
       case 'ready':
         this.state = 'ready'

@@ -4,15 +4,20 @@ import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { CancelKeys } from './cancels.ts'
+import { type CancelKey, CancelKeys } from './cancels.ts'
 import { Client, type ClientHost } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import { WorkerCounters } from './counters.ts'
+import { type Database, Databases } from './database.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { DisconnectReason } from './failures.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
-import type { ServerConnection } from './server.ts'
+import { LimitsCache, type PoolMode, serverDatabase } from './limits.ts'
+import { ReportedValues } from './reported.ts'
+import type { ServerConnection, Target } from './server.ts'
+import { type PinReason, pinReasons } from './session-question.ts'
 import { type Arrival, ClientStartup, type StartupHost } from './startup/client-startup.ts'
+import { Security } from './startup/security.ts'
 
 export interface WorkerOptions {
   settings: WorkerSettings
@@ -22,6 +27,8 @@ export interface WorkerOptions {
   timers: Timers
   random: Random
   log: Logger
+  /** Makes up what an unknown user would have; the same in every worker. */
+  mockSecret: Buffer
   send: (message: FromWorker) => void
   /** Everything is closed: the process may end. */
   onStopped: () => void
@@ -35,7 +42,9 @@ const silentClientsMax = 100
 export class Worker implements ClientHost, StartupHost {
   readonly clock: Clock
   readonly timers: Timers
+  readonly random: Random
   readonly log: Logger
+  readonly security: Security
   readonly counters = new WorkerCounters()
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
@@ -44,27 +53,40 @@ export class Worker implements ClientHost, StartupHost {
   readonly #clients = new Set<Client>()
   readonly #keys: CancelKeys
   readonly #dispatcher: Dispatcher
+  readonly #limits: LimitsCache
+  readonly #databases: Databases
   readonly #timers: Timer[] = []
   /** Cancel requests that other workers are asked about, by number. */
   readonly #asked = new Map<number, () => void>()
   #requests = 0
   #stopping = false
 
+  /** @throws TlsError, SecurityError when its files cannot be used */
   constructor(options: WorkerOptions) {
     this.#options = options
     this.#settings = options.settings
     this.clock = options.clock
     this.timers = options.timers
+    this.random = options.random
     this.log = options.log
+    const { clock, log, mockSecret, random, settings, timers } = options
+    const targets = (): Target[] => this.#dispatcher.targets()
+    this.security = new Security({ settings, mockSecret, targets, clock, timers, random, log })
     this.#keys = new CancelKeys(options.random)
+    this.#limits = new LimitsCache(options.settings)
+    this.#databases = new Databases(options.clock)
     this.#dispatcher = new Dispatcher({
       clock: options.clock,
       timers: options.timers,
       log: options.log,
       counters: this.counters,
       settings: options.settings,
+      limits: this.#limits,
+      databases: this.#databases,
+      reports: new ReportedValues(),
       firstTurn: options.index,
       onSuspect: (node, reason) => options.send({ kind: 'suspect', node, reason }),
+      serverTls: () => this.security.serverTls,
     })
   }
 
@@ -118,6 +140,8 @@ export class Worker implements ClientHost, StartupHost {
     const { pool, ...rest } = settings
     Object.assign(this.#settings.pool, pool)
     Object.assign(this.#settings, rest)
+    this.security.reload()
+    this.#limits.clear()
     this.log.level = settings.log.level
   }
 
@@ -172,9 +196,45 @@ export class Worker implements ClientHost, StartupHost {
     return this.#dispatcher.mayBegin(client, server)
   }
 
-  register(client: Client, server: ServerConnection): Buffer {
+  onAttached(client: Client, server: ServerConnection): void {
     this.#dispatcher.onAttached(client, server)
-    return this.#keys.register(client, server.processId)
+  }
+
+  onDetached(client: Client, server: ServerConnection): void {
+    this.#dispatcher.onDetached(client, server)
+  }
+
+  register(client: Client, server: ServerConnection): CancelKey {
+    return this.#keys.register(client, client.session ? undefined : server.processId)
+  }
+
+  modeOf(database: string, user: string): PoolMode {
+    return this.#limits.of(database, user).mode
+  }
+
+  preparedMaxOf(client: Client): number {
+    return this.#limits.of(client.database, client.user).preparedMax
+  }
+
+  knowledgeOf(database: string): Database {
+    return this.#databases.of(serverDatabase(this.#settings, database))
+  }
+
+  onPinned(client: Client, before: readonly PinReason[]): void {
+    const added = client.session?.pins.filter(reason => !before.includes(reason)) ?? []
+    for (const reason of added) {
+      this.counters.pins[reason]++
+      this.log.info(
+        {
+          event: 'client.pinned',
+          client: client.address,
+          user: client.user,
+          database: client.database,
+          reason,
+        },
+        `a client keeps its server connection: ${pinReasons[reason]}`,
+      )
+    }
   }
 
   onRest(client: Client): void {
@@ -243,6 +303,7 @@ export class Worker implements ClientHost, StartupHost {
     if (this.#connections > 0) return
     for (const timer of this.#timers) timer.cancel()
     this.#dispatcher.closeIdle()
+    this.security.close()
     this.#sendCounters()
     this.#options.onStopped()
   }

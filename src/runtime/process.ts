@@ -17,6 +17,15 @@ export function baseEnvironment(): Environment {
   return environment
 }
 
+/**
+ * The variables of this process for a child that is pgherd too, but for pgherd's own: what those set the child is
+ * told, and a password among them would stand in the child's environment for as long as it lives.
+ */
+export function environmentWithoutSecrets(): NodeJS.ProcessEnv {
+  const own = Object.entries(process.env).filter(([name]) => !/^(PGHERD_|PGPASSWORD$)/.test(name))
+  return Object.fromEntries(own)
+}
+
 /** Whom a child runs as, where this process is root. */
 export interface Identity {
   uid: number

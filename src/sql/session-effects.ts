@@ -1,18 +1,45 @@
 import { Lexer, Token } from './lexer.ts'
+import type { SessionFacts } from './session-facts.ts'
 
 /**
- * What a statement's text may leave behind in the session that runs it, beyond its transaction. Found by words
+ * What a text of statements may leave behind in the session that runs it, beyond its transaction. Found by words
  * alone, and only ever erring towards "it may": the server is asked what is really there.
  */
 export interface SessionEffects {
   /** The session's state may be another one afterwards: ask the server. */
-  mayChange: boolean
+  readonly mayChange: boolean
   /** Names of settings of a made-up class (`app.tenant`) that it sets; the server does not list those by itself. */
-  customSettings: string[]
+  readonly customSettings: readonly string[]
+  /** It may set one whose name cannot be seen, and so cannot be read back. */
+  readonly unknownCustom: boolean
   /** Something that cannot be asked for and cannot be rebuilt; a sentence. */
-  obstacle: string | undefined
+  readonly obstacle: string | undefined
+  /** Functions that the facts do not know: load them again, and judge these names by `callEffects`. */
+  readonly unknownCalls: readonly string[]
   /** It uses currval or lastval, which mean what this very session did before. */
-  readsSequenceState: boolean
+  readonly readsSequenceState: boolean
+  /** It may draw from a sequence, which currval and lastval would then tell about. */
+  readonly writesSequenceState: boolean
+  /** It defines, changes or drops what the facts are about: load them again. */
+  readonly changesCatalog: boolean
+  /** The text is this one DEALLOCATE and nothing else. */
+  readonly deallocates: Deallocation | undefined
+  /** It has DISCARD ALL. */
+  readonly discardsAll: boolean
+  /** The one setting that the text sets or resets, when it does nothing else; in lower case, by its own name. */
+  readonly onlySet: string | undefined
+  /** It may end what keeps a session at its server: worth asking again. */
+  readonly endsState: boolean
+}
+
+/** `DEALLOCATE [PREPARE] name | ALL`. */
+export interface Deallocation {
+  all: boolean
+  /** One character a byte, as it stands without its quotes; '' for all. */
+  name: string
+  /** The range of the name or of ALL in the buffer, quotes included. */
+  start: number
+  end: number
 }
 
 /** Words that begin a statement which may change the session. `SET LOCAL` and the like are sorted out later. */
@@ -43,30 +70,61 @@ const comma = 0x2c
 const semicolon = 0x3b
 const dot = 0x2e
 
-const none: SessionEffects = Object.freeze({
+/** The one object for "nothing at all". */
+export const noEffects: SessionEffects = Object.freeze({
   mayChange: false,
   customSettings: [],
+  unknownCustom: false,
   obstacle: undefined,
+  unknownCalls: [],
   readsSequenceState: false,
+  writesSequenceState: false,
+  changesCatalog: false,
+  deallocates: undefined,
+  discardsAll: false,
+  onlySet: undefined,
+  endsState: false,
 })
 
-/**
- * Looks through the statements in `buffer[start, end)`. `suspects` are names of this database's own functions that
- * may change a session from inside.
- */
+/** Of a text that could not be read. */
+export const unreadEffects: SessionEffects = Object.freeze({
+  ...noEffects,
+  mayChange: true,
+  unknownCustom: true,
+  readsSequenceState: true,
+  writesSequenceState: true,
+  changesCatalog: true,
+  endsState: true,
+})
+
+/** Looks through the statements in `buffer[start, end)`, which ends before the terminating zero. */
 export function sessionEffects(
   buffer: Uint8Array,
   start: number,
   end: number,
-  suspects: ReadonlySet<string>,
+  facts: SessionFacts,
+  standardStrings = true,
 ): SessionEffects {
-  return new Scan(new Lexer(buffer, start, end), suspects).run()
+  return new Scan(new Lexer(buffer, start, end, standardStrings), facts.suspects).run()
+}
+
+/** What calls of these functions may leave behind. */
+export function callEffects(names: readonly string[], facts: SessionFacts): SessionEffects {
+  return names.some(name => facts.suspects.has(name)) ? unreadEffects : noEffects
+}
+
+interface Found {
+  mayChange: boolean
+  customSettings: string[]
+  unknownCustom: boolean
+  obstacle: string | undefined
+  readsSequenceState: boolean
 }
 
 class Scan {
   readonly #lexer: Lexer
   readonly #suspects: ReadonlySet<string>
-  #found: SessionEffects | undefined
+  #found: Found | undefined
 
   constructor(lexer: Lexer, suspects: ReadonlySet<string>) {
     this.#lexer = lexer
@@ -95,11 +153,17 @@ class Scan {
       } else isFirst = lexer.isOther(semicolon) || (isFirst && lexer.isOther(openParenthesis))
       more = lexer.next()
     }
-    return this.#found ?? none
+    return this.#found ? { ...noEffects, ...this.#found } : noEffects
   }
 
-  #effects(): SessionEffects {
-    this.#found ??= { mayChange: true, customSettings: [], obstacle: undefined, readsSequenceState: false }
+  #effects(): Found {
+    this.#found ??= {
+      mayChange: true,
+      customSettings: [],
+      unknownCustom: false,
+      obstacle: undefined,
+      readsSequenceState: false,
+    }
     return this.#found
   }
 
@@ -159,7 +223,7 @@ class Scan {
     }
     if (isLocal) return more && lexer.next()
     const effects = this.#effects()
-    if (name === undefined) effects.obstacle ??= 'it has called set_config with a name that cannot be seen'
+    if (name === undefined) effects.unknownCustom = true
     else if (name.includes('.')) effects.customSettings.push(name.toLowerCase())
     return more && lexer.next()
   }

@@ -57,7 +57,8 @@ test('Parse has the layout of the protocol', () => {
 })
 
 test('NegotiateProtocolVersion names the whole version and the options', () => {
-  const body = bodyOf(writeNegotiateProtocolVersion(['_pq_.x']))
+  assert.equal(bodyOf(writeNegotiateProtocolVersion(2, [])).readUInt32BE(0), 196610)
+  const body = bodyOf(writeNegotiateProtocolVersion(0, ['_pq_.x']))
   assert.equal(body.readUInt32BE(0), 196608)
   assert.equal(body.readUInt32BE(4), 1)
   assert.equal(body.toString('utf8', 8), '_pq_.x\0')

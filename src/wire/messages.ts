@@ -15,10 +15,15 @@ export interface ErrorFields {
 
 /** ErrorResponse with the fields that every driver looks at: S, V, C, M and where given D, H. */
 export function writeErrorResponse(fields: ErrorFields): Buffer {
+  return frame(Server.ErrorResponse, writeErrorBody(fields))
+}
+
+/** The body of such an ErrorResponse. */
+export function writeErrorBody(fields: ErrorFields): Buffer {
   let body = `S${fields.severity}\0V${fields.severity}\0C${fields.code}\0M${fields.message}\0`
   if (fields.detail !== undefined) body += `D${fields.detail}\0`
   if (fields.hint !== undefined) body += `H${fields.hint}\0`
-  return frame(Server.ErrorResponse, Buffer.from(`${body}\0`, 'utf8'))
+  return Buffer.from(`${body}\0`, 'utf8')
 }
 
 /** The fields of an ErrorResponse or NoticeResponse body by their letter. */
@@ -57,6 +62,11 @@ export function writeQuery(sql: string): Buffer {
   return frame(Client.Query, Buffer.from(`${sql}\0`, 'utf8'))
 }
 
+/** The same for text with one character a byte. */
+export function writeQueryBytes(sql: string): Buffer {
+  return frame(Client.Query, Buffer.from(`${sql}\0`, 'latin1'))
+}
+
 /** Parse: a statement by name with the type OIDs of its parameters. */
 export function writeParse(name: string, sql: string, parameterTypes: readonly number[]): Buffer {
   const text = Buffer.from(`${name}\0${sql}\0`, 'utf8')
@@ -85,14 +95,17 @@ export function writeBackendKeyData(processId: number, secret: Uint8Array): Buff
   return frame(Server.BackendKeyData, body)
 }
 
+/** The newest minor version of protocol 3 that is spoken with clients. With it cancel keys may be long. */
+export const minorVersionMax = 2
+
 /**
- * Answers a startup that asked for a newer minor version or for `_pq_.` options that are not known: the newest
- * version spoken (3.0), and the options that were not recognised. The documentation speaks of the minor version
+ * Answers a startup that asked for a newer minor version or for `_pq_.` options that are not known: the version
+ * that is spoken then, and the options that were not recognised. The documentation speaks of the minor version
  * alone, but servers send, and libpq checks, the whole version word.
  */
-export function writeNegotiateProtocolVersion(unknownOptions: readonly string[]): Buffer {
+export function writeNegotiateProtocolVersion(minor: number, unknownOptions: readonly string[]): Buffer {
   const head = Buffer.alloc(8)
-  head.writeUInt32BE(Startup.protocol3, 0)
+  head.writeUInt32BE(Startup.protocol3 + minor, 0)
   head.writeUInt32BE(unknownOptions.length, 4)
   const names = Buffer.from(unknownOptions.map(name => `${name}\0`).join(''), 'utf8')
   return frame(Server.NegotiateProtocolVersion, Buffer.concat([head, names]))
@@ -100,6 +113,15 @@ export function writeNegotiateProtocolVersion(unknownOptions: readonly string[])
 
 /** The columns of a DataRow as text; NULL as undefined. For the proxy's own small questions. */
 export function readDataRow(body: Buffer): (string | undefined)[] {
+  return readColumns(body, 'utf8')
+}
+
+/** The same with one character a byte, whatever the encoding is. */
+export function readDataRowBytes(body: Buffer): (string | undefined)[] {
+  return readColumns(body, 'latin1')
+}
+
+function readColumns(body: Buffer, encoding: 'utf8' | 'latin1'): (string | undefined)[] {
   const columns: (string | undefined)[] = []
   let at = 2
   for (let index = body.readUInt16BE(0); index > 0; index--) {
@@ -107,7 +129,7 @@ export function readDataRow(body: Buffer): (string | undefined)[] {
     at += 4
     if (bytes < 0) columns.push(undefined)
     else {
-      columns.push(body.toString('utf8', at, at + bytes))
+      columns.push(body.toString(encoding, at, at + bytes))
       at += bytes
     }
   }
@@ -117,6 +139,22 @@ export function readDataRow(body: Buffer): (string | undefined)[] {
 /** Bind without parameters, with every result column as text. */
 export function writeBind(portal: string, statement: string): Buffer {
   return frame(Client.Bind, Buffer.from(`${portal}\0${statement}\0\0\0\0\0\0\0`, 'utf8'))
+}
+
+/** Bind with parameters as text, one character a byte, and every result column as text. */
+export function writeBindText(portal: string, statement: string, parameters: readonly string[]): Buffer {
+  const parts = [Buffer.from(`${portal}\0${statement}\0\0\0`, 'latin1'), uint16(parameters.length)]
+  for (const parameter of parameters) {
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32BE(parameter.length, 0)
+    parts.push(bytes, Buffer.from(parameter, 'latin1'))
+  }
+  parts.push(uint16(0))
+  return frame(Client.Bind, Buffer.concat(parts))
+}
+
+function uint16(value: number): Buffer {
+  return Buffer.from([value >> 8, value & 0xff])
 }
 
 /** Execute without a row limit. */

@@ -40,6 +40,11 @@ export class Scanner {
     return bytes
   }
 
+  /** Forgets the message whose header was just read: the caller keeps it and passes it again from its beginning. */
+  rewind(): void {
+    this.remainingBytes = 0
+  }
+
   /**
    * Position of the first body byte of the next message, after skipping what remains of the current one;
    * -1 when the piece ends before its header is complete.

@@ -31,7 +31,7 @@ export function readStartup(buffer: Buffer): StartupRead {
   if (!known && major !== 3) {
     return {
       done: 'invalid',
-      problem: `unsupported frontend protocol ${major}.${code & 0xffff}: pgherd speaks 3.0`,
+      problem: `unsupported frontend protocol ${major}.${code & 0xffff}: pgherd speaks 3.0 to 3.2`,
     }
   }
   if (buffer.length < length) return { done: false, need: length - buffer.length }
@@ -96,5 +96,13 @@ export function writeCancelRequest(processId: number, secret: Uint8Array): Buffe
   packet.writeUInt32BE(Startup.CancelRequest, 4)
   packet.writeInt32BE(processId, 8)
   packet.set(secret, 12)
+  return packet
+}
+
+/** Asks a server for TLS; it answers with one byte. */
+export function writeSslRequest(): Buffer {
+  const packet = Buffer.alloc(8)
+  packet.writeUInt32BE(packet.length, 0)
+  packet.writeUInt32BE(Startup.SSLRequest, 4)
   return packet
 }

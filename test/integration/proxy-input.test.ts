@@ -168,11 +168,11 @@ test('a newer minor version and unknown protocol options are negotiated down', a
       ['_pq_.wish', 'on'],
     ]),
   )
-  packet.writeUInt32BE(196610, 4)
+  packet.writeUInt32BE(196611, 4)
   client.send(packet)
   await client.ready()
   assert.equal(client.received[0]?.code, 'v')
-  assert.equal(client.received[0]?.body.readUInt32BE(0), 196608)
+  assert.equal(client.received[0]?.body.readUInt32BE(0), 196610)
   assert.equal(client.received[0]?.body.toString('utf8', 8), '_pq_.wish\0')
   client.close()
 })

@@ -1,4 +1,5 @@
 import { Host } from '../../src/cli/host.ts'
+import { readFileFromDisk } from '../../src/config/files.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { createLogger } from '../../src/runtime/log.ts'
@@ -28,9 +29,7 @@ export async function testConfig(
     file: undefined,
     env: {},
     overrides: Object.fromEntries(Object.entries(all).map(([key, value]) => [key, { value, flag: key }])),
-    readFile: () => {
-      throw new Error('no file is read here')
-    },
+    readFile: readFileFromDisk,
     hostName: 'test',
   })
   if (!loaded.ok) throw new Error(loaded.problems.map(problem => problem.message).join('\n'))

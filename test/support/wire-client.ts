@@ -20,8 +20,9 @@ export class WireClient {
   secret: Buffer = Buffer.alloc(0)
   #reader: MessageReader | undefined
 
-  constructor(port: number) {
-    this.socket = connect({ port, host: '127.0.0.1' })
+  /** `socket`: a connection that is open, such as one with TLS on it. */
+  constructor(port: number, socket: Socket = connect({ port, host: '127.0.0.1' })) {
+    this.socket = socket
     this.socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     this.socket.on('error', () => {})
     this.socket.on('close', () => {

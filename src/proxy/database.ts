@@ -1,0 +1,84 @@
+import type { Clock } from '../runtime/clock.ts'
+import { type SessionEffects, sessionEffects } from '../sql/session-effects.ts'
+import { type SessionFacts, unloadedFacts } from '../sql/session-facts.ts'
+import { type Askable, loadSessionFacts } from './catalog.ts'
+import { StatementCache } from './statements.ts'
+
+/** What is known of a database's functions is looked at anew after this long, while it is used. */
+const refreshMs = 30_000
+/** After a server has refused to tell. */
+const retryMs = 5000
+
+/**
+ * What a worker knows of one database, whichever node it is asked on: its prepared statements, and what its functions
+ * may do to the session that calls them.
+ */
+export class Database {
+  readonly statements = new StatementCache()
+  readonly #clock: Clock
+  #facts: SessionFacts = unloadedFacts
+  /** Counts up with every change of the facts. */
+  #version = 0
+  #staleFromMs = 0
+  #isLoading = false
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  get facts(): SessionFacts {
+    return this.#facts
+  }
+
+  get version(): number {
+    return this.#version
+  }
+
+  /** Whether the next server connection that comes free should be asked. */
+  get needsFacts(): boolean {
+    return !this.#isLoading && this.#clock.nowMs() >= this.#staleFromMs
+  }
+
+  /** Something was defined or dropped that the facts are about. */
+  markStale(): void {
+    this.#staleFromMs = 0
+  }
+
+  /** Asks a server connection that nobody else uses. */
+  load(server: Askable, done: () => void): void {
+    this.#isLoading = true
+    loadSessionFacts(server, facts => {
+      this.#isLoading = false
+      this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
+      if (facts) {
+        this.#facts = facts
+        this.#version++
+      }
+      done()
+    })
+  }
+
+  /** What the statements in `body[start, end)` may leave behind. */
+  effectsOf(body: Buffer, start: number, end: number): SessionEffects {
+    return sessionEffects(body, start, end, this.#facts)
+  }
+}
+
+/** The databases of the cluster, by their names on the servers. Bounded by what clients could log in to. */
+export class Databases {
+  readonly #clock: Clock
+  readonly #known = new Map<string, Database>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  of(name: string): Database {
+    let database = this.#known.get(name)
+    if (!database) {
+      database = new Database(this.#clock)
+      this.#known.set(name, database)
+    }
+    return database
+  }
+}

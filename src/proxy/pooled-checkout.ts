@@ -1,0 +1,70 @@
+import { callEffects } from '../sql/session-effects.ts'
+import { writeQueryBytes } from '../wire/messages.ts'
+import type { Database } from './database.ts'
+import type { PoolMode } from './limits.ts'
+import type { PooledSession } from './pooled-session.ts'
+import type { ServerConnection } from './server.ts'
+import { writeSessionQuestion } from './session-question.ts'
+import { settingsChange } from './settings.ts'
+
+/**
+ * Makes a server connection's settings those of a client. `done` gets the body of PostgreSQL's error when that does
+ * not work; then nobody knows what the settings are.
+ */
+export function bringSettings(
+  session: PooledSession,
+  server: ServerConnection,
+  done: (failure: Buffer | undefined) => void,
+): void {
+  const { settings } = session
+  const statements = settingsChange(server.settings, settings)
+  server.customNames = union(server.customNames, settings.customNames)
+  server.ask(Buffer.concat(statements.map(writeQueryBytes)), statements.length, answer => {
+    if (!answer.failed) server.settings = settings
+    done(answer.failed ? (answer.error ?? noError) : undefined)
+  })
+}
+
+const noError = Buffer.from('Mthe server did not answer\0\0')
+
+/**
+ * Asks a server connection at rest what the session on it holds, and lets `session` learn it. Functions that were
+ * not known when they were called are looked up first.
+ */
+export function settleSession(
+  session: PooledSession,
+  server: ServerConnection,
+  database: Database,
+  user: string,
+  mode: PoolMode,
+  done: () => void,
+): void {
+  if (session.changesCatalog) {
+    session.changesCatalog = false
+    database.markStale()
+  }
+  const calls = session.unknownCalls
+  if (calls.length > 0) {
+    session.unknownCalls = []
+    database.load(server, () => {
+      if (server.isClosed) return done()
+      session.note(callEffects(calls, database.facts))
+      settleSession(session, server, database, user, mode, done)
+    })
+    return
+  }
+  server.ask(writeSessionQuestion(session.customNames, server.knowsQuestion), 1, answer => {
+    if (server.isClosed) return done()
+    server.knowsQuestion = !answer.failed
+    const settings = session.learn(answer, user)
+    if (settings) server.settings = settings
+    server.customNames = union(server.customNames, session.customNames)
+    if (mode !== 'auto' && session.isPinned) session.giveUpPins(server)
+    done()
+  })
+}
+
+function union(some: ReadonlySet<string>, more: Iterable<string>): ReadonlySet<string> {
+  const added = [...more].filter(name => !some.has(name))
+  return added.length === 0 ? some : new Set([...some, ...added])
+}

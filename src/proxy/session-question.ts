@@ -1,0 +1,107 @@
+import {
+  readDataRowBytes,
+  sync,
+  writeBindText,
+  writeCloseStatement,
+  writeExecute,
+  writeParse,
+} from '../wire/messages.ts'
+import type { Answer } from './conversations.ts'
+import { Settings } from './settings.ts'
+
+/**
+ * Why a client keeps its server connection between two transactions: the session holds something there that no
+ * other connection has.
+ */
+export const pinReasons = {
+  listen: 'it listens on a channel (LISTEN)',
+  held_cursor: 'it has an open cursor WITH HOLD',
+  temporary_object: 'it has temporary tables or other temporary objects',
+  advisory_lock: 'it holds a session-level advisory lock',
+  session_authorization: 'it has changed its session_user (SET SESSION AUTHORIZATION)',
+  sql_prepare: 'it has a statement prepared by SQL (PREPARE)',
+  unseen_setting: 'it has set something under a name that could not be seen (set_config)',
+  library: 'it has loaded a library (LOAD), or changed something that cannot be asked for',
+  long_statement: 'a statement was too long to be looked through',
+  unread_state: 'its state could not be read from the server',
+  sequence: 'it may ask for the last value that it took from a sequence (currval, lastval)',
+} as const
+export type PinReason = keyof typeof pinReasons
+
+/** Conditions in SQL for what only the connection itself has. `pg_catalog` is named: search_path does not matter. */
+export const sharedConditions = {
+  listens: 'EXISTS (SELECT FROM pg_catalog.pg_listening_channels())',
+  holdsCursor: 'EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)',
+  hasTemporary: `pg_catalog.pg_my_temp_schema() <> 0 AND EXISTS (SELECT FROM pg_catalog.pg_depend
+    WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass
+      AND refobjid = pg_catalog.pg_my_temp_schema())`,
+  holdsLock: `EXISTS (SELECT FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())`,
+} as const
+
+const sql = `SELECT
+ ${sharedConditions.listens},
+ ${sharedConditions.holdsCursor},
+ ${sharedConditions.hasTemporary},
+ ${sharedConditions.holdsLock},
+ session_user,
+ pg_catalog.current_setting('role'),
+ EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql),
+ (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, setting)) FROM pg_catalog.pg_settings
+   WHERE source = 'session' AND name NOT LIKE 'transaction%'),
+ (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, pg_catalog.current_setting(name, true)))
+   FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name)`
+
+const textArrayOid = 1009
+const name = 'pgherd_session'
+// Closed first: an earlier try may have failed after it was prepared.
+const parse = Buffer.concat([writeCloseStatement(name), writeParse(name, sql, [textArrayOid])])
+const execute = Buffer.concat([writeExecute(''), sync])
+
+/** The question, prepared on the connection when it is asked for the first time. */
+export function writeSessionQuestion(customNames: Iterable<string>, isPrepared: boolean): Buffer {
+  const names = [...customNames].map(each => `"${each.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`)
+  const bind = writeBindText('', name, [`{${names.join(',')}}`])
+  return Buffer.concat(isPrepared ? [bind, execute] : [parse, bind, execute])
+}
+
+/** What a server says about the session on it. */
+export interface SessionAnswer {
+  pins: PinReason[]
+  /** What the session has set itself; settings of a made-up class only as far as they were asked for. */
+  settings: ReadonlyMap<string, string>
+}
+
+/** Undefined when the answer is not what was asked for. `user` is whom the connection was opened for. */
+export function readSessionAnswer(answer: Answer, user: string): SessionAnswer | undefined {
+  const row = answer.replies[0]?.rows[0]
+  if (answer.failed || !row) return undefined
+  const [listens, cursor, temporary, lock, sessionUser, role, prepared, settings, custom] =
+    readDataRowBytes(row)
+  const pins: PinReason[] = []
+  if (listens !== 'f') pins.push('listen')
+  if (cursor !== 'f') pins.push('held_cursor')
+  if (temporary !== 'f') pins.push('temporary_object')
+  if (lock !== 'f') pins.push('advisory_lock')
+  if (sessionUser !== user) pins.push('session_authorization')
+  if (prepared !== 'f') pins.push('sql_prepare')
+  try {
+    const values = new Map<string, string>()
+    for (const [each, value] of readPairs(settings)) values.set(each.toLowerCase(), value ?? '')
+    for (const [each, value] of readPairs(custom)) if (value !== null) values.set(each, value)
+    if (role !== undefined && role !== 'none') values.set('role', role)
+    return { pins, settings: values }
+  } catch {
+    // Not the JSON that was asked for: an encoding or a server that is not understood.
+    return undefined
+  }
+}
+
+function readPairs(json: string | undefined): [string, string | null][] {
+  return json === undefined ? [] : (JSON.parse(json) as [string, string | null][])
+}
+
+/** The client's settings: what it asked for when it connected, and what it has set since. */
+export function settingsOf(base: Settings, answer: SessionAnswer): Settings {
+  return Settings.of(new Map([...base.values, ...answer.settings]))
+}

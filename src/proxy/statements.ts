@@ -1,0 +1,141 @@
+import type { SessionEffects } from '../sql/session-effects.ts'
+import { Client as Code } from '../wire/codes.ts'
+
+/**
+ * Prepared statements that outlive a server connection. A client's statement is its text and parameter types; each
+ * server connection has it under a name of the proxy's own, as long as it is used there.
+ */
+export class Statement {
+  /** The body of its Parse message behind the name: text and parameter types. */
+  readonly body: Buffer
+  readonly #textEnd: number
+  #effects: SessionEffects | undefined
+  #version = -1
+
+  constructor(body: Buffer) {
+    this.body = body
+    const textEnd = body.indexOf(0)
+    this.#textEnd = textEnd < 0 ? body.length : textEnd
+  }
+
+  /** What it may leave behind; looked through again when more is known of its database. */
+  effectsIn(knowledge: StatementKnowledge): SessionEffects {
+    if (this.#effects === undefined || this.#version !== knowledge.version) {
+      this.#effects = knowledge.effectsOf(this.body, 0, this.#textEnd)
+      this.#version = knowledge.version
+    }
+    return this.#effects
+  }
+
+  /** The Parse message that makes it under a name. */
+  parse(name: string): Buffer {
+    const message = Buffer.allocUnsafe(headerBytes + name.length + 1 + this.body.length)
+    message[0] = Code.Parse
+    message.writeUInt32BE(message.length - 1, 1)
+    message.write(name, headerBytes, 'latin1')
+    message[headerBytes + name.length] = 0
+    this.body.copy(message, headerBytes + name.length + 1)
+    return message
+  }
+}
+
+const headerBytes = 5
+
+/** What the effects of statements depend on. */
+export interface StatementKnowledge {
+  /** Another one when more, or something else, is known. */
+  readonly version: number
+  effectsOf(body: Buffer, start: number, end: number): SessionEffects
+}
+
+/**
+ * One object for every statement that looks the same to a server, so that clients share them and their text is
+ * looked through once. Bounded: what was made first is forgotten first; who holds a statement keeps it.
+ */
+export class StatementCache {
+  readonly #known = new Map<string, Statement>()
+  readonly #countMax: number
+  readonly #bytesMax: number
+  #bytes = 0
+
+  constructor(countMax = 20_000, bytesMax = 32 * 1024 * 1024) {
+    this.#countMax = countMax
+    this.#bytesMax = bytesMax
+  }
+
+  /**
+   * The statement whose Parse body, behind the name, is `chunk[start, end)`. `context` stands for what changes its
+   * meaning besides its text: search_path and role.
+   */
+  of(chunk: Buffer, start: number, end: number, context: string): Statement {
+    const text = chunk.toString('latin1', start, end)
+    const key = context === '' ? text : `${text}\0${context}`
+    const known = this.#known.get(key)
+    if (known) return known
+    const statement = new Statement(Buffer.from(chunk.subarray(start, end)))
+    this.#known.set(key, statement)
+    this.#bytes += 2 * key.length
+    while (this.#known.size > this.#countMax || (this.#bytes > this.#bytesMax && this.#known.size > 1)) {
+      const [oldest] = this.#known.keys()
+      this.#known.delete(oldest!)
+      this.#bytes -= 2 * oldest!.length
+    }
+    return statement
+  }
+}
+
+interface OnServer {
+  name: string
+  usedAt: number
+}
+
+/** The statements that a server connection knows. */
+export class ServerStatements {
+  readonly #known = new Map<Statement, OnServer>()
+  #uses = 0
+  #names = 0
+
+  get size(): number {
+    return this.#known.size
+  }
+
+  /** Its name on the server; undefined when it is not there. */
+  use(statement: Statement): string | undefined {
+    const known = this.#known.get(statement)
+    if (!known) return undefined
+    known.usedAt = ++this.#uses
+    return known.name
+  }
+
+  /** A name for a statement that is about to be parsed. */
+  add(statement: Statement): string {
+    const name = `pgherd_${++this.#names}`
+    this.#known.set(statement, { name, usedAt: ++this.#uses })
+    return name
+  }
+
+  /** Takes the one out that was not used for longest, when there are more than `max`. Returns its name. */
+  evict(max: number): { statement: Statement; name: string } | undefined {
+    if (this.#known.size <= max) return undefined
+    let oldest: [Statement, OnServer] | undefined
+    for (const entry of this.#known) if (!oldest || entry[1].usedAt < oldest[1].usedAt) oldest = entry
+    if (!oldest) return undefined
+    const [statement, { name }] = oldest
+    this.#known.delete(statement)
+    return { statement, name }
+  }
+
+  /** It is not there under this name after all. */
+  forget(statement: Statement, name: string): void {
+    if (this.#known.get(statement)?.name === name) this.#known.delete(statement)
+  }
+
+  /** It is still there: the Close was not carried out. */
+  restore(statement: Statement, name: string): void {
+    if (!this.#known.has(statement)) this.#known.set(statement, { name, usedAt: 0 })
+  }
+
+  clear(): void {
+    this.#known.clear()
+  }
+}

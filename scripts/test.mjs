@@ -20,7 +20,9 @@ await ensureDependencies()
 await build()
 if (!unitOnly) await ensureTestTools()
 
-const all = unitOnly ? testFiles('src') : testFiles('src', 'test')
+// Drivers and tools have their own command, npm run test:compat.
+const withServers = () => testFiles('src', 'test').filter(file => !file.startsWith('dist/test/compat/'))
+const all = unitOnly ? testFiles('src') : withServers()
 const files = words.length === 0 ? all : all.filter(file => words.some(word => file.includes(word)))
 if (files.length === 0) {
   console.error(

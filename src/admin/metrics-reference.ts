@@ -1,5 +1,6 @@
 import { addCounters } from '../proxy/counters.ts'
 import { disconnectReasons } from '../proxy/failures.ts'
+import { pinReasons } from '../proxy/session-question.ts'
 import { keysOf } from '../topology/keys.ts'
 import { ClusterState } from '../topology/state.ts'
 import { buildTopology } from '../topology/topology.ts'
@@ -17,6 +18,7 @@ export async function metricsMarkdown(): Promise<string> {
   })
   const metrics = await registry.getMetricsAsJSON()
   const rows = metrics.map(({ name, type, help }) => `| \`${name}\` | ${String(type)} | ${help} |`)
+  const pins = Object.entries(pinReasons).map(([reason, meaning]) => `- \`${reason}\`: ${meaning}`)
   const reasons = disconnectReasons.map(reason => `\`${reason}\``).join(', ')
   return `<!-- Made from src/admin/metrics.ts by \`npm run docs\`. Changes belong there. -->
 # Metrics
@@ -31,5 +33,12 @@ ${rows.join('\n')}
 
 \`state\` of \`pgherd_server_connections\` is \`active\` (a client uses it), \`idle\` (it waits for one) or
 \`connecting\`. \`reason\` of \`pgherd_client_disconnects_total\` is one of ${reasons}.
+
+Each worker tells the figures of its first 200 pools one by one; the others are added up with the labels \`other\`.
+
+A client of a shared pool keeps its server connection between two transactions (\`pgherd_pins_total\`,
+\`pgherd_pinned_clients\`) because
+
+${pins.join('\n')}
 `
 }

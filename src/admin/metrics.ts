@@ -147,6 +147,43 @@ function addProxyMetrics(
       }
     },
   )
+  total(
+    'pgherd_pins_total',
+    'How often clients of shared pools began to keep their server connection, by reason.',
+    ['reason'],
+    metric => {
+      for (const [reason, count] of Object.entries(counters().pins)) metric.inc({ reason }, count)
+    },
+  )
+  gauge(
+    'pgherd_pinned_clients',
+    'Clients of shared pools that keep their server connection now, by reason.',
+    ['reason'],
+    metric => {
+      for (const [reason, count] of Object.entries(counters().pinned)) metric.set({ reason }, count)
+    },
+  )
+  gauge(
+    'pgherd_pool_connections',
+    'Connections of each pool to servers, by what they do.',
+    ['database', 'user', 'node', 'state'],
+    metric => {
+      for (const { active, database, idle, node, user } of counters().pools) {
+        metric.set({ database, user, node, state: 'active' }, active)
+        metric.set({ database, user, node, state: 'idle' }, idle)
+      }
+    },
+  )
+  gauge(
+    'pgherd_pool_clients_waiting',
+    'Clients that wait for a connection of a pool.',
+    ['database', 'user', 'node'],
+    metric => {
+      for (const { database, node, user, waiting } of counters().pools) {
+        metric.set({ database, user, node }, waiting)
+      }
+    },
+  )
   gauge(
     'pgherd_node_clients_waiting',
     'Clients that wait for a connection to the node.',

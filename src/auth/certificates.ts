@@ -33,6 +33,28 @@ export function certificateMap(
   return { map, problems }
 }
 
+/** A line of a list that holds several maps. */
+export interface CertificateMapLine extends CertificateMapEntry {
+  /** The map that it belongs to. */
+  map: string
+}
+
+/** Compiles a list of lines to maps by name; the places in problems are those of the list. */
+export function certificateMaps(
+  lines: readonly CertificateMapLine[],
+  file: string,
+  path: string,
+): { maps: ReadonlyMap<string, CertificateMap>; problems: Problem[] } {
+  const maps = new Map<string, CertificateMap>()
+  const problems: Problem[] = []
+  for (const [index, line] of lines.entries()) {
+    const compiled = certificateMap([line], file, path)
+    problems.push(...compiled.problems.map(problem => ({ ...problem, path: `${path}[${index}]` })))
+    maps.set(line.map, [...(maps.get(line.map) ?? []), ...compiled.map])
+  }
+  return { maps, problems }
+}
+
 /**
  * The one common name of a certificate's subject as node:tls gives it; undefined when there is none, when there are
  * several (which of them would be the user?), or when a zero byte in it could hide the rest of it.

@@ -21,6 +21,20 @@ export interface HbaTable {
   problems: Problem[]
 }
 
+/** What is wrong with rules that name a map which is not there. `path` as for `parseHbaObjects`; else it is a file. */
+export function missingMapProblems(
+  rules: readonly HbaRule[],
+  maps: ReadonlySet<string>,
+  file: string,
+  path?: string,
+): Problem[] {
+  const missing = rules.filter(({ map }) => map !== undefined && !maps.has(map))
+  return missing.map(({ line, map }) => {
+    const problem = problemAt(file, path === undefined ? line : 0, `there is no map "${map}"`)
+    return path === undefined ? problem : { ...problem, path: `${path}[${line - 1}]` }
+  })
+}
+
 export const hbaTextBytesMax = 1024 * 1024
 export const hbaRulesMax = 10_000
 

@@ -3,9 +3,12 @@ import { startAdmin } from '../admin/admin.ts'
 import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
 import type { Config } from '../config/schema.ts'
+import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { ProxyControl } from '../proxy/control.ts'
 import { Presence } from '../proxy/presence.ts'
 import { Prober } from '../proxy/prober.ts'
+import { driverTls, type ServerTls } from '../proxy/startup/dial.ts'
+import { loadClientTls, loadServerTls } from '../proxy/startup/tls-contexts.ts'
 import { type Clock, systemClock } from '../runtime/clock.ts'
 import { type Logger, setLogLevel } from '../runtime/log.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
@@ -13,6 +16,7 @@ import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { topologyDefaults } from './cluster-view.ts'
+import { configRows } from './console-config.ts'
 import { type OwnedStore, openStore } from './open-store.ts'
 import { checkPorts } from './ports.ts'
 import { seedNodes } from './seed.ts'
@@ -26,6 +30,8 @@ export interface HostOptions {
   log: Logger
   /** Where the lines of the data workers go. */
   writeLog: (line: string) => void
+  /** What the console may do to the process; undefined: nothing. */
+  commands?: OperatorCommands
   logFormat: 'json' | 'text'
 }
 
@@ -49,6 +55,7 @@ export class Host {
   readonly #closers: (() => Promise<void> | void)[] = []
   #presence: Presence | undefined
   #prober: Prober | undefined
+  #serverTls: ServerTls | undefined
   #stopped: Promise<void> | undefined
 
   private constructor(options: HostOptions, owned: OwnedStore) {
@@ -98,8 +105,12 @@ export class Host {
   }
 
   async #startProxy(): Promise<void> {
-    const { config, log, writeLog } = this.#options
+    const { config, log, logFormat, writeLog } = this.#options
     const { probe } = config
+    const settings = workerSettings(config, logFormat)
+    // What would keep every data worker from starting is told here, in one sentence.
+    loadClientTls(settings.tls)
+    this.#serverTls = loadServerTls(settings.serverTls)
     const prober = new Prober({
       watcher: this.watcher,
       user: probe.user,
@@ -107,6 +118,7 @@ export class Host {
       database: probe.database,
       intervalMs: probe.interval,
       timeoutMs: probe.timeout,
+      tls: () => driverTls(this.#serverTls),
       clock: systemClock,
       timers: systemTimers,
       log,
@@ -114,7 +126,7 @@ export class Host {
     this.#prober = prober
     this.#closers.push(() => prober.close())
     const proxy = new ProxyControl({
-      settings: workerSettings(config, this.#options.logFormat),
+      settings,
       workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
       clock: systemClock,
       timers: systemTimers,
@@ -123,6 +135,12 @@ export class Host {
       writeLog,
       onSuspect: node => this.#prober?.suspect(node),
       onApplied: () => this.#onApplied(),
+      operator: {
+        version,
+        config: () => configRows(this.#config),
+        commands: this.#options.commands,
+      },
+      memory: () => process.memoryUsage(),
     })
     this.#closers.push(() => proxy.stop())
     await proxy.start()
@@ -215,7 +233,13 @@ export class Host {
     this.#config = config
     setLogLevel(this.#options.log, config.log.level)
     this.watcher.setDefaults(topologyDefaults(config))
-    this.proxy?.setSettings(workerSettings(config, this.#options.logFormat))
+    const settings = workerSettings(config, this.#options.logFormat)
+    try {
+      this.#serverTls = loadServerTls(settings.serverTls)
+    } catch {
+      // The data workers, who stumble over the same, say so.
+    }
+    this.proxy?.setSettings(settings)
     if (this.proxy) await seedNodes(this.store, config, this.#options.log)
   }
 

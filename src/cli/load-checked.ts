@@ -1,4 +1,5 @@
-import { parseHba, parseHbaObjects } from '../auth/hba-parse.ts'
+import { certificateMaps } from '../auth/certificates.ts'
+import { missingMapProblems, parseHba, parseHbaObjects } from '../auth/hba-parse.ts'
 import { parseUsersFile } from '../auth/users-file.ts'
 import { readDocument } from '../config/document.ts'
 import { type ReadFile, readFailure, readFileFromDisk } from '../config/files.ts'
@@ -23,13 +24,29 @@ export function loadChecked(file: string | undefined, options: LoadOptions): Loa
 
 function ruleProblems(auth: ProxyConfig['auth'], file: string | undefined, readFile: ReadFile): Problem[] {
   const { hba_file: hbaFile, rules } = auth
-  if (hbaFile !== undefined) return problemsIn(hbaFile, readFile, text => parseHba(text, hbaFile).problems)
-  const { problems } = parseHbaObjects(rules, file ?? 'configuration', 'proxy.auth.rules')
+  const source = file ?? 'configuration'
+  const { maps, problems: ofMaps } = certificateMaps(auth.maps, source, 'proxy.auth.maps')
+  const names = new Set(maps.keys())
+  if (hbaFile !== undefined) {
+    const ofFile = problemsIn(hbaFile, readFile, text => {
+      const table = parseHba(text, hbaFile)
+      return [...table.problems, ...missingMapProblems(table.rules, names, hbaFile)]
+    })
+    return [...placed(ofMaps, file, readFile), ...ofFile]
+  }
+  const path = 'proxy.auth.rules'
+  const table = parseHbaObjects(rules, source, path)
+  const missing = missingMapProblems(table.rules, names, source, path)
+  return placed([...ofMaps, ...table.problems, ...missing], file, readFile)
+}
+
+/** Problems of the configuration itself, with the lines where they stand. */
+function placed(problems: Problem[], file: string | undefined, readFile: ReadFile): Problem[] {
   if (file === undefined || problems.length === 0) return problems
   const document = readDocument(readFile(file).text, file)
   return problems.map(problem => {
-    const index = Number(/\[(\d+)\]$/.exec(problem.path)?.[1])
-    const place = document.keyPosition(['proxy', 'auth', 'rules', index])
+    const [, list = 'rules', index] = /\.(\w+)\[(\d+)\]$/.exec(problem.path) ?? []
+    const place = document.keyPosition(['proxy', 'auth', list, Number(index)])
     return { ...problem, ...place, message: `\`${problem.path}\`: ${problem.message}` }
   })
 }

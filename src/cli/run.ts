@@ -37,8 +37,13 @@ export async function run(io: CommandIo, request: RunRequest): Promise<void> {
   process.on('uncaughtException', fail)
   const stop = new StopRequest(log)
   try {
-    const host = await Host.start({ config, parts, log, writeLog, logFormat })
-    const reloads = new Reloads(host, request, io, log, stop)
+    let reloads: Reloads | undefined
+    const commands = {
+      reload: async () => (await reloads?.reload()) ?? ['the process is still starting'],
+      stop: (why: string) => stop.ask(why),
+    }
+    const host = await Host.start({ config, parts, log, writeLog, logFormat, commands })
+    reloads = new Reloads(host, request, io, log, stop)
     try {
       if (!stop.isAsked) io.stdout(`pgherd is ready: ${placesOf(host)}\n`)
       await stop.asked
@@ -106,14 +111,14 @@ class StopRequest {
   }
 }
 
-/** Carries out SIGHUP: one reload after the other. */
+/** Reads the configuration again at SIGHUP, and when the console wants it: one reload after the other. */
 class Reloads {
   readonly #host: Host
   readonly #request: RunRequest
   readonly #io: CommandIo
   readonly #log: Logger
   readonly #listener: () => void
-  #last: Promise<void> = Promise.resolve()
+  #last: Promise<readonly string[]> = Promise.resolve([])
 
   constructor(host: Host, request: RunRequest, io: CommandIo, log: Logger, stop: StopRequest) {
     this.#host = host
@@ -124,7 +129,7 @@ class Reloads {
     this.#listener = () => {
       // The terminal was closed: nobody is left to stop what was started there.
       if (hadTerminal && !isatty(0)) return stop.ask('the terminal is gone')
-      this.#last = this.#last.then(() => this.#reload())
+      void this.reload()
     }
     process.on('SIGHUP', this.#listener)
   }
@@ -133,7 +138,13 @@ class Reloads {
     process.off('SIGHUP', this.#listener)
   }
 
-  async #reload(): Promise<void> {
+  /** Resolves with what is wrong with the configuration, when nothing was applied for that; never rejects. */
+  reload(): Promise<readonly string[]> {
+    this.#last = this.#last.then(() => this.#reload())
+    return this.#last
+  }
+
+  async #reload(): Promise<readonly string[]> {
     const { file, overrides, sections } = this.#request
     const { env, readFile } = this.#io
     const log = this.#log
@@ -143,7 +154,7 @@ class Reloads {
     const plan = planReload(this.#host.config, loaded)
     if (plan.problems.length > 0) {
       for (const sentence of reloadReport(plan)) log.error({ event }, sentence)
-      return
+      return plan.problems.map(formatProblem)
     }
     const standing = plan.live.filter(isAboutKnownNode)
     const live = plan.live.filter(change => !standing.includes(change))
@@ -152,7 +163,7 @@ class Reloads {
       await this.#host.reload(plan.applied)
     } catch (cause) {
       log.error({ event, err: cause }, 'the new configuration could not be taken over')
-      return
+      return ['the new configuration could not be taken over']
     }
     if (live.length + plan.restart.length > 0 || standing.length === 0) {
       for (const sentence of sentences) log.info({ event }, sentence)
@@ -161,6 +172,7 @@ class Reloads {
       const sentence = `${path} stays as it is in the store, which counts: change it with pgherd node`
       log.warn({ event }, sentence)
     }
+    return []
   }
 }
 

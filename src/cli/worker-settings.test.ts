@@ -38,6 +38,7 @@ test('it survives the way to a worker', () => {
   assert.deepEqual(JSON.parse(JSON.stringify(made)), {
     ...JSON.parse(JSON.stringify(settings(''))),
     auth: {
+      maps: [],
       method: 'proxy',
       rules: [{ type: 'host', database: 'all', user: 'all', address: 'all', method: 'md5' }],
       query: { text: made.auth.query?.text, user: 'asker', password: 'pw' },

@@ -106,6 +106,7 @@ function auth(auth: ProxyConfig['auth']): AuthSettings {
     method: auth.method,
     hbaFile: auth.hba_file,
     rules: auth.rules,
+    maps: auth.maps,
     usersFile: auth.users_file,
     query:
       auth.query_user === undefined

@@ -137,7 +137,7 @@ const serverTlsSection = field.section(
       env: 'PGHERD_PROXY_SERVER_TLS_MODE',
     }),
     ca_file: field.file('public', {
-      description: 'Certificates (PEM) of the authorities to trust; the system’s own when not set.',
+      description: 'Certificates (PEM) of the authorities to trust; those that Node.js brings when not set.',
       reload: 'live',
       env: 'PGHERD_PROXY_SERVER_TLS_CA_FILE',
     }),
@@ -174,6 +174,22 @@ const ruleElement = field.element('One rule: the parts of a line of pg_hba.conf.
     description: '`trust`, `reject`, `scram-sha-256`, `md5`, `password` or `cert`.',
     reload: 'live',
   }),
+  map: field.optionalText({
+    description: 'For `cert`: the map, of `proxy.auth.maps`, that says which users a certificate may be.',
+    reload: 'live',
+  }),
+})
+
+const mapElement = field.element('One line of a map: the parts of a line of pg_ident.conf.', {
+  map: field.requiredText({ description: 'Name of the map that it belongs to.', reload: 'live' }),
+  certificate: field.requiredText({
+    description: 'Common name of the certificate; behind a slash a regular expression.',
+    reload: 'live',
+  }),
+  user: field.requiredText({
+    description: 'The user that it may be: a name, `\\1` for what the first group matched, or `all`.',
+    reload: 'live',
+  }),
 })
 
 const defaultQuery =
@@ -197,6 +213,10 @@ const authSection = field.section(
     }),
     rules: field.sectionList(ruleElement, 'rules', elementsMax, {
       description: 'The rules themselves, in place of a file; the first that fits counts.',
+      reload: 'live',
+    }),
+    maps: field.sectionList(mapElement, 'maps', elementsMax, {
+      description: 'Maps from certificates to users, for rules with the method `cert` and a `map`.',
       reload: 'live',
     }),
     users_file: field.file('private', {

@@ -119,6 +119,7 @@ export interface AuthRuleInput {
   method: 'passthrough' | 'proxy'
   hba_file?: string | undefined
   rules: unknown[]
+  maps: unknown[]
   users_file?: string | undefined
   query_user?: string | undefined
   query_password?: string | undefined
@@ -142,8 +143,9 @@ export function authRule(value: AuthRuleInput, report: Report): void {
     complain(report, ['method'], 'is `proxy`, which needs `proxy.auth.rules` or `proxy.auth.hba_file`')
     return
   }
-  for (const key of ['hba_file', 'rules', 'users_file', 'query_user'] as const) {
-    const isSet = key === 'rules' ? hasRules : value[key] !== undefined
+  for (const key of ['hba_file', 'rules', 'maps', 'users_file', 'query_user'] as const) {
+    const set = value[key]
+    const isSet = Array.isArray(set) ? set.length > 0 : set !== undefined
     if (isSet) complain(report, [key], 'has no effect with `method: passthrough`: set `method: proxy`')
   }
 }

@@ -27,6 +27,8 @@ export const Owed = {
   Query: 11,
   /** A Parse that must fail, sent in the place of what the proxy refuses: its error is replaced by another one. */
   Refused: 12,
+  /** The same for a simple Query. */
+  RefusedQuery: 13,
 } as const
 export type Owed = (typeof Owed)[keyof typeof Owed]
 
@@ -34,9 +36,11 @@ export type Owed = (typeof Owed)[keyof typeof Owed]
 export interface Outcome {
   succeeded?(): void
   /** It failed, or was discarded because something before it did. */
-  failed?(): void
+  failed?(discarded: boolean): void
   /** For a `Refused`: the ErrorResponse that the client gets. */
   refusal?: Buffer
+  /** The SQLSTATE of the error that it takes the place of; another error is passed on as it is. */
+  refuses?: string
 }
 
 const firstSize = 16
@@ -76,6 +80,15 @@ export class OwedAnswers {
     return this.#count === 0 ? 0 : (this.#kinds[this.#head] as Owed)
   }
 
+  /** Whether nothing is owed but what is put in without the server. */
+  get isAllSkipped(): boolean {
+    for (let index = 0; index < this.#count; index++) {
+      const kind = this.#kinds[(this.#head + index) & (this.#kinds.length - 1)]
+      if (kind !== Owed.SkippedParse && kind !== Owed.SkippedClose) return false
+    }
+    return this.#count > 0
+  }
+
   /** What depends on the oldest. */
   get headOutcome(): Outcome | undefined {
     return this.#count === 0 ? undefined : this.#outcomes[this.#head]
@@ -89,9 +102,9 @@ export class OwedAnswers {
       this.discarding = false
       this.ready++
     } else if (this.discarding) {
-      outcome?.failed?.()
+      outcome?.failed?.(true)
       return false
-    } else if (kind === Owed.Query) this.ready++
+    } else if (isQuery(kind)) this.ready++
     if (this.#count === this.#kinds.length) this.#grow()
     const at = (this.#head + this.#count) & (this.#kinds.length - 1)
     this.#kinds[at] = kind
@@ -106,8 +119,8 @@ export class OwedAnswers {
     if (this.#count === 0) return
     const at = this.#head
     const kind = this.#kinds[at]!
-    if (kind === Owed.Sync || kind === Owed.Query) this.ready--
-    else if (isSpecial(kind)) this.#special--
+    if (kind === Owed.Sync || isQuery(kind)) this.ready--
+    if (isSpecial(kind)) this.#special--
     const outcome = this.#outcomes[at]
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
@@ -123,10 +136,12 @@ export class OwedAnswers {
    */
   failed(): void {
     this.#copyIn = false
-    if (this.head === Owed.Query) return
+    if (isQuery(this.head)) return
+    let discarded = false
     while (this.#count > 0) {
       if (this.head === Owed.Sync) return
-      this.#drop()
+      this.#drop(discarded)
+      discarded = true
     }
     this.discarding = true
   }
@@ -135,8 +150,8 @@ export class OwedAnswers {
   synced(): void {
     while (this.#count > 0) {
       const kind = this.head
-      if (kind === Owed.Sync || kind === Owed.Query) return this.shift()
-      this.#drop()
+      if (kind === Owed.Sync || isQuery(kind)) return this.shift()
+      this.#drop(true)
     }
   }
 
@@ -187,22 +202,22 @@ export class OwedAnswers {
 
   /** The connection is gone: nothing of it will be answered. */
   clear(): void {
-    while (this.#count > 0) this.#drop()
+    while (this.#count > 0) this.#drop(true)
     this.ready = 0
   }
 
   /** The oldest will not be answered. */
-  #drop(): void {
+  #drop(discarded: boolean): void {
     const at = this.#head
     const kind = this.#kinds[at]!
-    if (kind === Owed.Sync || kind === Owed.Query) this.ready--
-    else if (isSpecial(kind)) this.#special--
+    if (kind === Owed.Sync || isQuery(kind)) this.ready--
+    if (isSpecial(kind)) this.#special--
     const outcome = this.#outcomes[at]
     this.#outcomes[at] = undefined
     this.#head = (at + 1) & (this.#kinds.length - 1)
     this.#count--
     this.#first++
-    outcome?.failed?.()
+    outcome?.failed?.(discarded)
   }
 
   #grow(): void {
@@ -220,12 +235,17 @@ export class OwedAnswers {
   }
 }
 
+function isQuery(kind: number): boolean {
+  return kind === Owed.Query || kind === Owed.RefusedQuery
+}
+
 function isSpecial(kind: number): boolean {
   return (
     kind === Owed.OwnParse ||
     kind === Owed.OwnClose ||
     kind === Owed.SkippedParse ||
     kind === Owed.SkippedClose ||
-    kind === Owed.Refused
+    kind === Owed.Refused ||
+    kind === Owed.RefusedQuery
   )
 }

@@ -12,10 +12,10 @@ export interface CancelKey {
  * `pg_backend_pid()`, and a secret of its own: the server's own key stays here, and a key that outlives its
  * session can never reach the next one.
  */
-export class CancelKeys {
+export class CancelKeys<Owner extends object = Client> {
   readonly #random: Random
-  readonly #clients = new Map<string, Client>()
-  readonly #keys = new Map<Client, string>()
+  readonly #clients = new Map<string, Owner>()
+  readonly #keys = new Map<Owner, string>()
 
   constructor(random: Random) {
     this.#random = random
@@ -26,7 +26,7 @@ export class CancelKeys {
    * goes from server to server, and gets a number of its own. Protocol 3.0 has secrets of four bytes, later ones
    * may be longer.
    */
-  register(client: Client, processId: number | undefined, secretBytes = 4): CancelKey {
+  register(client: Owner, processId: number | undefined, secretBytes = 4): CancelKey {
     for (;;) {
       const secret = this.#random.bytes(secretBytes)
       const key = { processId: processId ?? this.#ownProcessId(), secret }
@@ -43,14 +43,14 @@ export class CancelKeys {
     return 0x40000000 + (this.#random.bytes(4).readUInt32BE(0) & 0x3fffffff)
   }
 
-  forget(client: Client): void {
+  forget(client: Owner): void {
     const key = this.#keys.get(client)
     if (key === undefined) return
     this.#keys.delete(client)
     this.#clients.delete(key)
   }
 
-  find(processId: number, secret: Uint8Array): Client | undefined {
+  find(processId: number, secret: Uint8Array): Owner | undefined {
     return this.#clients.get(keyOf(processId, secret))
   }
 }

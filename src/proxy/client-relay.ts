@@ -8,6 +8,8 @@ import { keepsHiddenState } from './state-scan.ts'
 export type Relayed =
   /** Passed on; `false` when the server is slow and the client should not be read from. */
   | boolean
+  /** What follows has to wait for what was passed on: it may change the session. */
+  | 'barrier'
   /** The client has said goodbye. */
   | 'terminated'
   /** The client does not keep to the protocol; `problem` says how. */

@@ -20,9 +20,9 @@ import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { Database } from './database.ts'
 import { type DisconnectReason, type ErrorDetails, errorFor } from './failures.ts'
-import type { PoolMode } from './limits.ts'
+import type { PoolLimits, PoolMode } from './limits.ts'
 import { bringSettings, settleSession } from './pooled-checkout.ts'
-import { PooledRelay } from './pooled-relay.ts'
+import { firstRequestBytes, PooledRelay } from './pooled-relay.ts'
 import { PooledSession } from './pooled-session.ts'
 import { untold } from './reported.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
@@ -30,6 +30,7 @@ import type { PinReason } from './session-question.ts'
 import { parametersKey, type StartupSettings, sortStartup } from './settings.ts'
 import type { Arrival } from './startup/client-startup.ts'
 import type { ServerAccount } from './startup/server-account.ts'
+import type { DatabaseStats } from './stats.ts'
 
 /** What a client needs of the worker around it. */
 export interface ClientHost {
@@ -54,6 +55,8 @@ export interface ClientHost {
   register(client: Client, server: ServerConnection): CancelKey
   /** Pool mode of a database and user. */
   modeOf(database: string, user: string): PoolMode
+  /** What is counted of the database that clients know by this name. */
+  statsOf(database: string): DatabaseStats
   /** What is known of the database that clients know by this name. */
   knowledgeOf(database: string): Database
   /** Most named statements on a server connection of the client's pool. */
@@ -120,6 +123,9 @@ export class Client implements ServerUser {
   /** Nodes that could not be had for this client, in order not to try them again at once. */
   readonly tried = new Set<string>()
   waitingSinceMs = 0
+  readonly connectedMs: number
+  /** TLS for people; empty without. */
+  readonly tls: string
   /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
 
@@ -136,6 +142,11 @@ export class Client implements ServerUser {
   #negotiate: Buffer | undefined
   /** It has been told that its session has begun. */
   #greeted = false
+  #restingSinceMs = 0
+  /** What is counted for its database, once it has had a server there. */
+  #stats: DatabaseStats | undefined
+  /** What comes is kept until what was passed on is answered. */
+  #isBehindBarrier = false
   /** The client has said that it will send nothing more. */
   #halfClosed = false
 
@@ -144,6 +155,8 @@ export class Client implements ServerUser {
     this.#socket = socket
     this.route = arrival.route
     this.address = arrival.address
+    this.tls = arrival.tls
+    this.connectedMs = host.clock.nowMs()
     this.user = arrival.user
     this.database = arrival.database
     this.parameters = new Map([...arrival.parameters, ['database', arrival.database]])
@@ -176,6 +189,16 @@ export class Client implements ServerUser {
     return this.#server
   }
 
+  /** Where it has connected to: `address:port`. */
+  get localAddress(): string {
+    return `${this.#socket.localAddress ?? '?'}:${this.#socket.localPort ?? 0}`
+  }
+
+  /** What was sent to it and has not left yet. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength
+  }
+
   get isClosed(): boolean {
     return this.#state === State.Closed
   }
@@ -200,7 +223,8 @@ export class Client implements ServerUser {
 
   #onData(chunk: Buffer): void {
     this.#host.counters.bytesFromClients += chunk.length
-    if (this.#state === State.Active) return this.#pass(chunk)
+    if (this.#stats) this.#stats.receivedBytes += chunk.length
+    if (this.#state === State.Active && !this.#isBehindBarrier) return this.#pass(chunk)
     if (this.#state === State.Closed) return
     if (this.#state === State.Login) return this.#answer(chunk)
     if (this.#state === State.Resting) return this.#wake(chunk)
@@ -225,6 +249,68 @@ export class Client implements ServerUser {
     else this.#socket.resume()
   }
 
+  /**
+   * Cancels what the client waits for: on its server, or here while it still waits for one. Returns whether a server
+   * was asked. Between two requests there is nothing to cancel, and what comes next is not meant.
+   */
+  cancel(done: () => void): boolean {
+    if (this.#server?.isBusy) {
+      this.#server.cancel(done)
+      return true
+    }
+    const isQueued = this.#state === State.Waiting || this.#state === State.Held
+    if (isQueued && this.#greeted && this.session) this.#cancelAhead()
+    done()
+    return false
+  }
+
+  /** Answers the first request that waits here, instead of a server. */
+  #cancelAhead(): void {
+    const bytes = firstRequestBytes(this.#ahead)
+    if (bytes === undefined) return
+    this.#ahead = this.#ahead.subarray(bytes)
+    this.#send(Buffer.concat([cancelled, readyForQueryIdle]))
+    if (this.#ahead.length > 0 || this.#state !== State.Waiting) return
+    this.#host.abandon(this)
+    this.#waitTimer?.cancel()
+    this.#state = State.Resting
+    this.#socket.resume()
+    if (this.#halfClosed) this.end('client_closed')
+  }
+
+  /** Ends the client when something takes longer than it may. Called about once a second while it has a server. */
+  limitTime(nowMs: number, limits: PoolLimits): void {
+    const server = this.#server
+    if (this.#state !== State.Active || !server || this.replication) return
+    const { requestSinceMs, transactionSinceMs } = server
+    const { queryTimeoutMs, idleTransactionTimeoutMs, transactionTimeoutMs } = limits
+    const isOver = (sinceMs: number, limitMs: number): boolean => limitMs > 0 && nowMs - sinceMs > limitMs
+    if (server.isBusy && isOver(requestSinceMs, queryTimeoutMs)) {
+      return this.end('query_timeout', `the query took longer than ${queryTimeoutMs} ms (query_timeout)`)
+    }
+    if (transactionSinceMs > 0 && isOver(transactionSinceMs, transactionTimeoutMs)) {
+      const told = `the transaction took longer than ${transactionTimeoutMs} ms (transaction_timeout)`
+      return this.end('transaction_timeout', told)
+    }
+    if (transactionSinceMs > 0 && !server.isBusy && isOver(requestSinceMs, idleTransactionTimeoutMs)) {
+      const told = `the transaction was idle for longer than ${idleTransactionTimeoutMs} ms (idle_transaction_timeout)`
+      this.end('idle_transaction_timeout', told)
+    } else this.limitIdleTime(nowMs, limits)
+  }
+
+  /** The same for a client that wants nothing. */
+  limitIdleTime(nowMs: number, { clientIdleTimeoutMs }: PoolLimits): void {
+    if (clientIdleTimeoutMs === 0) return
+    const isIdle = this.#state === State.Resting || (this.#state === State.Active && this.isAtRest)
+    const sinceMs = this.#server ? this.#server.requestSinceMs : this.#restingSinceMs
+    if (isIdle && nowMs - sinceMs > clientIdleTimeoutMs) {
+      this.end(
+        'client_idle_timeout',
+        `the client was idle for longer than ${clientIdleTimeoutMs} ms (client_idle_timeout)`,
+      )
+    }
+  }
+
   // Resting: a pooled client without a server.
 
   /** It wants something: a server is looked for, unless it does not even read its last answers. */
@@ -245,13 +331,34 @@ export class Client implements ServerUser {
   #detach(server: ServerConnection): void {
     const session = this.session!
     session.told = server.reported
+    if (this.relay instanceof PooledRelay) this.relay.takeRetry()
     this.#server = undefined
     this.#state = State.Resting
+    this.#restingSinceMs = server.requestSinceMs
     if (session.isOpaque) server.isSpoiled = true
     this.#host.onDetached(this, server)
     server.checkIn()
+    if (this.#ahead.length > 0) return this.#lookForServer()
     if (this.#halfClosed) return this.end('client_closed')
     this.#socket.resume()
+  }
+
+  onStatementsGone(): void {
+    this.session?.dropStatements()
+  }
+
+  /** A prepared statement did not fit its tables any more: the request is sent again, and prepared anew. */
+  onRetry(): void {
+    const server = this.#server
+    if (this.#state !== State.Active || !server || !(this.relay instanceof PooledRelay)) return
+    const piece = this.relay.takeRetry()
+    this.#state = State.Held
+    server.giveUpPlans(() => {
+      if (this.#state !== State.Held) return
+      this.#state = State.Active
+      this.#ahead = Buffer.concat([piece, this.#ahead])
+      this.#goOn()
+    })
   }
 
   /** The server has nothing more to do for the client. */
@@ -274,7 +381,12 @@ export class Client implements ServerUser {
         this.#host.onPinned(this, before)
       }
       this.#state = State.Active
-      this.#goOn()
+      // What it had asked for when it connected is back after a RESET; a client that gives its server back gets it
+      // on the next one.
+      const goesOn = session.isPinned || this.#ahead.length > 0
+      const lacks = goesOn && !server.settings.equals(session.settings)
+      if (lacks) this.#bringSettings(session, server)
+      else this.#goOn()
     })
   }
 
@@ -283,13 +395,7 @@ export class Client implements ServerUser {
     this.#state = State.Held
     bringSettings(session, server, failure => {
       if (this.#state !== State.Held) return
-      if (server.isClosed) {
-        // Nothing of what the client wants was sent yet.
-        this.#server = undefined
-        this.#host.onDetached(this, server)
-        this.#state = State.Waiting
-        return this.#host.acquire(this)
-      }
+      if (this.#retryElsewhere(server)) return
       if (!failure) return this.#start(server)
       server.isSpoiled = true
       if (!this.#greeted) return this.refuse(failure)
@@ -334,6 +440,12 @@ export class Client implements ServerUser {
     this.#finish('login_refused', writeErrorResponse({ severity: 'FATAL', code, message, ...more }))
   }
 
+  /** Waits without a limit. */
+  waitFreely(): void {
+    this.#waitTimer?.cancel()
+    this.#waitTimer = undefined
+  }
+
   /** Ends the wait after `limitMs` unless a server was found; the newest call counts. */
   waitAtMost(limitMs: number, reason: DisconnectReason, message: () => string): void {
     this.#waitTimer?.cancel()
@@ -374,7 +486,7 @@ export class Client implements ServerUser {
         return false
       }
       this.#loginTimer?.cancel()
-      server.answerChallenge(frame(code, body))
+      server.answerChallenge(body)
       return true
     })
     if (this.#answers.problem !== undefined) this.end('protocol_violation', this.#answers.problem)
@@ -409,7 +521,7 @@ export class Client implements ServerUser {
       this.session = undefined
       this.relay = new ClientRelay(this.route === 'replica')
     }
-    server.owner.learnTrust(!server.challenged)
+    server.owner.learnTrust(server.isTrusting)
     if (this.#host.mayBegin(this, server)) return this.attach(server)
     if (server.challenged) {
       return this.end('server_demoted', `${server.target.node} is no longer the node to go to`)
@@ -425,11 +537,36 @@ export class Client implements ServerUser {
     this.#waitTimer?.cancel()
     this.#waitTimer = undefined
     this.#server = server
-    this.#host.counters.wait.observe(this.#host.clock.nowMs() - this.waitingSinceMs)
+    const waitedMs = this.#host.clock.nowMs() - this.waitingSinceMs
+    this.#host.counters.wait.observe(waitedMs)
+    this.#stats ??= this.#host.statsOf(this.database)
+    this.#stats.assignments++
+    this.#stats.waitMs += waitedMs
     this.#host.onAttached(this, server)
     const { session } = this
-    if (session && !server.settings.equals(session.settings)) this.#bringSettings(session, server)
-    else this.#start(server)
+    if (!session) return this.#start(server)
+    const knowledge = this.#host.knowledgeOf(this.database)
+    if (knowledge.isLoaded) return this.#bring(session, server)
+    // Without it every call would have to be taken for one that changes the session.
+    this.#state = State.Held
+    knowledge.whenLoaded(server, () => {
+      if (this.#state === State.Held && !this.#retryElsewhere(server)) this.#bring(session, server)
+    })
+  }
+
+  #bring(session: PooledSession, server: ServerConnection): void {
+    if (server.settings.equals(session.settings)) this.#start(server)
+    else this.#bringSettings(session, server)
+  }
+
+  /** When a server is lost before anything of what the client wants was sent to it, another one is looked for. */
+  #retryElsewhere(server: ServerConnection): boolean {
+    if (!server.isClosed) return false
+    this.#server = undefined
+    this.#host.onDetached(this, server)
+    this.#state = State.Waiting
+    this.#host.acquire(this)
+    return true
   }
 
   /** What was sent ahead is run. At first the client learns what a server says after a login. */
@@ -485,10 +622,15 @@ export class Client implements ServerUser {
     switch (this.relay.pass(piece, server, this.#host.clock.nowMs())) {
       case true:
         if (server.owed.isEmpty) this.#restIfNothingIsDue()
-        else if (server.owed.hasSpecial) this.#putIn(server)
+        else if (server.owed.hasSpecial && server.owed.isAllSkipped) this.#putIn(server)
         return
       case false:
         this.#socket.pause()
+        return
+      case 'barrier':
+        this.#ahead = Buffer.concat([(this.relay as PooledRelay).takeHeld(), this.#ahead])
+        this.#isBehindBarrier = true
+        if (server.owed.isEmpty) this.#lookBehindBarrier()
         return
       case 'terminated':
         return this.end('client_closed')
@@ -517,11 +659,22 @@ export class Client implements ServerUser {
       // The server waits for copy data that will never come.
       if (this.#server?.owed.isCopyIn) return this.end('client_lost')
     }
+    if (this.#isBehindBarrier) return this.#lookBehindBarrier()
     if (!idle) return this.#refuseTransaction()
     if (this.session) {
       if (this.#state === State.Active && this.relay.atBoundary)
         this.#onPooledRest(this.session, this.#server!)
     } else if (this.leaving) this.#host.onRest(this)
+  }
+
+  /** What was kept back goes on when what it waits for is answered, or waits for it itself. */
+  #lookBehindBarrier(): void {
+    const server = this.#server
+    if (this.#state !== State.Active || !server) return
+    if (!server.owed.isEmpty && !server.owed.isCopyIn) return
+    this.#isBehindBarrier = false
+    if (this.session?.isDirty && server.isAtRest) this.#askSession(this.session, server)
+    else this.#goOn()
   }
 
   /** In statement mode no transaction stays open. */
@@ -550,6 +703,7 @@ export class Client implements ServerUser {
   #send(chunk: Buffer): void {
     if (!this.#socket.writable) return
     this.#host.counters.bytesToClients += chunk.length
+    if (this.#stats) this.#stats.sentBytes += chunk.length
     if (!this.#socket.write(chunk)) this.#server?.pause()
   }
 
@@ -616,6 +770,12 @@ export class Client implements ServerUser {
 }
 
 const empty = Buffer.alloc(0)
+const cancelled = writeErrorResponse({
+  severity: 'ERROR',
+  code: '57014',
+  message: 'canceling statement due to user request',
+  detail: 'It was waiting for a server connection.',
+})
 const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',

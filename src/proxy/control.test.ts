@@ -84,6 +84,8 @@ beforeEach(async () => {
     writeLog: text => void lines.push(text),
     onSuspect: () => undefined,
     onApplied: revision => void applied.push(revision),
+    operator: { version: '0', config: () => [], commands: undefined },
+    memory: () => process.memoryUsage(),
     fork: () => {
       const child = new FakeChild()
       children.push(child)
@@ -235,7 +237,8 @@ test('a connection that a worker has not taken when it dies goes to another', as
   await until('the other has both', () => second.got('connection').length === 2)
   const ended = clients.map(client => new Promise<void>(resolve => client.once('close', () => resolve())))
   // Here nobody else holds what was taken: to let go of it ends it.
-  for (const { connection } of second.got('connection')) second.say({ kind: 'taken', connection, clients: 1 })
+  const connections = second.got('connection').map(({ connection }) => connection)
+  second.say({ kind: 'taken', connections, clients: 1 })
   await Promise.all(ended)
 })
 

@@ -4,10 +4,12 @@ import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
+import { ConsoleDesk, type Operator } from './console/desk.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
 import { Entrance } from './entrance.ts'
 import type { FromWorker, WorkerSettings } from './ipc.ts'
 import { shareOf } from './limits.ts'
+import { withoutRecent } from './stats.ts'
 import { forkWorker, WorkerProcess } from './worker-process.ts'
 
 export interface ProxyControlOptions {
@@ -24,6 +26,9 @@ export interface ProxyControlOptions {
   onSuspect: (node: string, reason: string) => void
   /** Every worker has applied the topology of this intent revision. */
   onApplied: (intentRevision: number) => void
+  /** What the console knows of the process, and may do to it. */
+  operator: Operator
+  memory: () => NodeJS.MemoryUsage
   /** Starts a worker's process. */
   fork?: () => ChildProcess
 }
@@ -47,6 +52,7 @@ export class ProxyControl {
   readonly #options: ProxyControlOptions
   readonly #workers = new Map<number, WorkerProcess>()
   readonly #entrance: Entrance
+  readonly #console: ConsoleDesk
   readonly #restarts = new Set<Timer>()
   /** Counts of workers that have ended, so that totals never fall. */
   #retired = addCounters([])
@@ -69,6 +75,19 @@ export class ProxyControl {
     const { clock, log } = options
     const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
     this.#entrance = new Entrance({ clock, log, takers })
+    this.#console = new ConsoleDesk({
+      workers: takers,
+      settings: () => this.#settings,
+      topology: () => this.#topology,
+      counters: () => this.counters(),
+      operator: options.operator,
+      closeEntrance: () => this.#entrance.close(),
+      hurry: () => this.setSettings({ ...this.#settings, shutdownTimeoutMs: 0 }),
+      memory: options.memory,
+      clock,
+      timers: options.timers,
+      log,
+    })
   }
 
   /** Resolves when every worker runs and the ports are open; rejects when that cannot be had. */
@@ -158,6 +177,9 @@ export class ProxyControl {
   #onMessage(worker: WorkerProcess, message: FromWorker): void {
     switch (message.kind) {
       case 'ready':
+        this.#console.greet(worker)
+        this.#entrance.resume()
+        return
       case 'taken':
         this.#entrance.resume()
         return
@@ -172,6 +194,11 @@ export class ProxyControl {
         return
       case 'cancelled':
         this.#answers.get(message.request)?.(message.found)
+        return
+      case 'console_command':
+      case 'console_cancel':
+      case 'console_told':
+        this.#console.onMessage(worker, message)
         return
       case 'loaded':
       case 'counters':
@@ -231,6 +258,7 @@ export class ProxyControl {
   #onExit(worker: WorkerProcess, how: string): void {
     if (worker.counters) this.#retired = addCounters([this.#retired, withoutGauges(worker.counters)])
     this.#workers.delete(worker.index)
+    this.#console.forget(worker)
     const left = worker.takeBack()
     if (this.#stopping) {
       for (const { socket } of left) socket.destroy()
@@ -259,5 +287,14 @@ function withoutGauges(counters: WorkerCountersData): WorkerCountersData {
     name,
     { ...node, sessions: 0, idle: 0, connecting: 0, waiting: 0 },
   ])
-  return { ...counters, clients: 0, clientsWaiting: 0, nodes: Object.fromEntries(nodes) }
+  const pinned = Object.fromEntries(Object.keys(counters.pinned).map(reason => [reason, 0]))
+  return {
+    ...counters,
+    clients: 0,
+    clientsWaiting: 0,
+    pinned: pinned as typeof counters.pinned,
+    nodes: Object.fromEntries(nodes),
+    databases: withoutRecent(counters.databases),
+    pools: [],
+  }
 }

@@ -1,3 +1,4 @@
+import { missesChannelBinding, withoutChannelBinding } from '../auth/pass-through.ts'
 import type { ScramKeys } from '../auth/scram.ts'
 import type { ServerLogin, ServerLoginStep } from '../auth/server-login.ts'
 import { Authentication, Client, Server as Code, TransactionStatus } from '../wire/codes.ts'
@@ -64,6 +65,8 @@ export class LoginConversation implements Conversation {
   /** What came while an answer is being worked out; it is read after that. */
   #held: Buffer = empty
   #isAnswering = false
+  /** The server can bind a login to its connection, which is not the client's. */
+  #offersBinding = false
   #over = false
   #problem: string | undefined
 
@@ -92,6 +95,26 @@ export class LoginConversation implements Conversation {
     return empty
   }
 
+  /** Whether the server may be given this answer of the client (the body of it); if not, the login has failed. */
+  mayAnswer(body: Buffer): boolean {
+    if (!this.#offersBinding || !missesChannelBinding(body)) return true
+    this.#refuse({
+      message: 'pgherd: a login over TLS on both sides cannot be passed on with SCRAM and channel binding',
+      hint:
+        'Let pgherd check logins (proxy.auth.method: proxy), set proxy.server_tls.mode to disable, ' +
+        'or connect with channel_binding=disable.',
+    })
+    return false
+  }
+
+  #refuse(fields: { message: string; hint?: string }): void {
+    this.#over = true
+    this.#events.onRefused({
+      kind: 'refused',
+      body: writeErrorBody({ severity: 'FATAL', code: '28000', ...fields }),
+    })
+  }
+
   #hold(piece: Buffer): void {
     this.#held = Buffer.concat([this.#held, piece])
     if (this.#held.length > messageBytesMax)
@@ -105,7 +128,8 @@ export class LoginConversation implements Conversation {
         if (this.#logIn) return this.#answer((this.#login ??= this.#logIn()), body)
         if (body.length >= 4 && body.readUInt32BE(0) === Authentication.Ok) return
         this.challenged = true
-        return events.onChallenge(body)
+        this.#offersBinding ||= withoutChannelBinding(body) !== body
+        return events.onChallenge(withoutChannelBinding(body))
       case Code.ParameterStatus: {
         const parameter = readParameterStatus(body)
         if (parameter) events.onParameter(parameter.name, parameter.value)
@@ -138,10 +162,7 @@ export class LoginConversation implements Conversation {
     const held = this.#held
     this.#held = empty
     if (step.kind === 'failed') {
-      this.#over = true
-      const message = `pgherd cannot log in to the server for this user: ${step.message}`
-      const body = writeErrorBody({ severity: 'FATAL', code: '28000', message })
-      return this.#events.onRefused({ kind: 'refused', body })
+      return this.#refuse({ message: `pgherd cannot log in to the server for this user: ${step.message}` })
     }
     if (step.kind === 'done' && step.keys) this.#events.onKeys(step.keys)
     if (step.kind === 'send') {

@@ -1,6 +1,7 @@
 import { type DisconnectReason, disconnectReasons } from './failures.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
 import { type LoginRefusal, loginRefusals } from './startup/login-refusals.ts'
+import { addStats, type StatsData } from './stats.ts'
 
 /**
  * What a data worker counts. Plain numbers in plain arrays, added to in place: nothing is allocated on the hot
@@ -90,6 +91,16 @@ export class NodeCounters {
   }
 }
 
+/** What one pool has now; `database` and `user` as text. */
+export interface PoolGauges {
+  database: string
+  user: string
+  node: string
+  waiting: number
+  active: number
+  idle: number
+}
+
 /** Everything one worker has counted since it started. */
 export interface WorkerCountersData {
   clients: number
@@ -102,10 +113,15 @@ export interface WorkerCountersData {
   disconnects: Record<DisconnectReason, number>
   /** How often clients began to keep their server connection. */
   pins: Record<PinReason, number>
+  /** Clients that keep it now. */
+  pinned: Record<PinReason, number>
   /** Logins that the proxy itself has refused. */
   loginRefusals: Record<LoginRefusal, number>
   wait: HistogramData
   nodes: Record<string, NodeCountersData>
+  /** By the name that clients ask for. */
+  databases: Record<string, StatsData>
+  pools: PoolGauges[]
 }
 
 export class WorkerCounters {
@@ -125,6 +141,7 @@ export class WorkerCounters {
     number
   >
   readonly pins = Object.fromEntries(pinReasonNames.map(reason => [reason, 0])) as Record<PinReason, number>
+  readonly pinned = { ...this.pins }
   /** Time clients waited for a server connection. */
   readonly wait = new Histogram()
   readonly nodes = new Map<string, NodeCounters>()
@@ -138,7 +155,8 @@ export class WorkerCounters {
     return counters
   }
 
-  data(): WorkerCountersData {
+  /** `databases` and `pools` are kept elsewhere. */
+  data(databases: Record<string, StatsData> = {}, pools: PoolGauges[] = []): WorkerCountersData {
     const { clients, clientsWaiting, accepted, cancelsForwarded, cancelsUnknown } = this
     const { bytesFromClients, bytesToClients } = this
     return {
@@ -151,9 +169,12 @@ export class WorkerCounters {
       bytesToClients,
       disconnects: { ...this.disconnects },
       pins: { ...this.pins },
+      pinned: { ...this.pinned },
       loginRefusals: { ...this.loginRefusals },
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
+      databases,
+      pools,
     }
   }
 }
@@ -171,7 +192,12 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
     sum.bytesToClients += one.bytesToClients
     for (const reason of disconnectReasons) sum.disconnects[reason] += one.disconnects[reason]
     for (const reason of loginRefusals) sum.loginRefusals[reason] += one.loginRefusals[reason]
-    for (const reason of pinReasonNames) sum.pins[reason] += one.pins[reason]
+    for (const reason of pinReasonNames) {
+      sum.pins[reason] += one.pins[reason]
+      sum.pinned[reason] += one.pinned[reason]
+    }
+    addStats(sum.databases, one.databases)
+    addPools(sum.pools, one.pools)
     addHistogram(sum.wait, one.wait)
     for (const [name, counters] of Object.entries(one.nodes)) {
       const known = (sum.nodes[name] ??= new NodeCounters().data())
@@ -179,6 +205,22 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
     }
   }
   return sum
+}
+
+function addPools(sum: PoolGauges[], more: readonly PoolGauges[]): void {
+  const known = new Map(sum.map(pool => [poolKey(pool), pool]))
+  for (const pool of more) {
+    const same = known.get(poolKey(pool))
+    if (same) {
+      same.waiting += pool.waiting
+      same.active += pool.active
+      same.idle += pool.idle
+    } else sum.push({ ...pool })
+  }
+}
+
+function poolKey({ database, node, user }: PoolGauges): string {
+  return JSON.stringify([database, user, node])
 }
 
 function addNode(sum: NodeCountersData, one: NodeCountersData): void {

@@ -6,6 +6,7 @@ import { StatementCache } from './statements.ts'
 
 /** What is known of a database's functions is looked at anew after this long, while it is used. */
 const refreshMs = 30_000
+const noCallsMax = 10_000
 /** After a server has refused to tell. */
 const retryMs = 5000
 
@@ -16,11 +17,15 @@ const retryMs = 5000
 export class Database {
   readonly statements = new StatementCache()
   readonly #clock: Clock
+  /** Somebody has asked what its session has drawn from a sequence: some program relies on it. */
+  readsSequences = false
   #facts: SessionFacts = unloadedFacts
   /** Counts up with every change of the facts. */
   #version = 0
   #staleFromMs = 0
   #isLoading = false
+  #hasFailed = false
+  #awaiting: (() => void)[] = []
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -44,18 +49,41 @@ export class Database {
     this.#staleFromMs = 0
   }
 
+  get isLoaded(): boolean {
+    return this.#version > 0 || this.#hasFailed
+  }
+
+  /** Calls back when the facts are there, or could not be had from `server`, which nobody else uses. */
+  whenLoaded(server: Askable, done: () => void): void {
+    if (this.#isLoading) this.#awaiting.push(done)
+    else this.load(server, done)
+  }
+
   /** Asks a server connection that nobody else uses. */
   load(server: Askable, done: () => void): void {
     this.#isLoading = true
-    loadSessionFacts(server, facts => {
+    const onFacts = (facts: SessionFacts | undefined): void => {
       this.#isLoading = false
       this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
-      if (facts) {
+      this.#hasFailed = facts === undefined
+      if (facts && facts !== this.#facts) {
         this.#facts = facts
         this.#version++
       }
+      const awaiting = this.#awaiting
+      this.#awaiting = []
       done()
-    })
+      for (const each of awaiting) each()
+    }
+    loadSessionFacts(server, onFacts, this.#facts)
+  }
+
+  /** Words before a parenthesis that turned out to be no functions: lists of columns behind a name, mostly. */
+  noteNoCalls(names: readonly string[]): void {
+    const { noCalls } = this.#facts
+    if (noCalls.size > noCallsMax) noCalls.clear()
+    for (const name of names) if (!this.#facts.words.get(name)?.isFunction) noCalls.add(name)
+    this.#version++
   }
 
   /** What the statements in `body[start, end)` may leave behind. */

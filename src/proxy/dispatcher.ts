@@ -14,6 +14,7 @@ import type { Client } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { Databases } from './database.ts'
+import type { Gates } from './gates.ts'
 import type { WorkerSettings } from './ipc.ts'
 import type { LimitsCache } from './limits.ts'
 import { moveSession } from './move.ts'
@@ -22,6 +23,7 @@ import { Pool } from './pool.ts'
 import type { ReportedValues } from './reported.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
 import type { ServerTls } from './startup/dial.ts'
+import type { StatsBook } from './stats.ts'
 import { Troubles } from './troubles.ts'
 
 export interface DispatcherOptions {
@@ -33,6 +35,8 @@ export interface DispatcherOptions {
   settings: WorkerSettings
   limits: LimitsCache
   databases: Databases
+  gates: Gates
+  stats: StatsBook
   reports: ReportedValues
   /** Spreads equals differently in every worker. */
   firstTurn: number
@@ -56,6 +60,8 @@ export class Dispatcher {
   readonly #retired = new Set<NodePools>()
   /** Clients without a node to go to. */
   readonly #parked = new Set<Client>()
+  /** Clients of paused databases. */
+  readonly #held = new Set<Client>()
   readonly #troubles: Troubles
   readonly #candidates: Record<Route, Candidates> = { primary: nobody, replica: nobody }
   /** The nodes of the topology on which sessions of a route may begin. */
@@ -129,6 +135,7 @@ export class Dispatcher {
 
   acquire(client: Client): void {
     if (client.isClosed) return
+    if (this.#options.gates.isPaused(client.database)) return this.#hold(client)
     const topology = this.#topology
     if (!topology) return this.#park(client, 'the cluster is not known yet')
     const { nodes, reason } = this.#candidates[client.route]
@@ -140,6 +147,31 @@ export class Dispatcher {
     const full = mayBeFull ? this.#troubles.isFull(chosen.name) : undefined
     if (full !== undefined) return this.#park(client, full, 'queue_timeout')
     this.#acquireAt(client, pools)
+  }
+
+  /** An operator has paused or resumed databases. */
+  onGatesChanged(): void {
+    const { clock, gates } = this.#options
+    for (const pool of this.pools) {
+      if (!gates.isPaused(pool.database)) continue
+      for (const client of pool.takeWaiting()) this.#hold(client)
+      pool.closeIdle()
+    }
+    for (const client of [...this.#parked]) if (gates.isPaused(client.database)) this.#hold(client)
+    for (const client of [...this.#held]) {
+      if (gates.isPaused(client.database)) continue
+      this.#held.delete(client)
+      // What it has waited for the operator does not count.
+      client.waitingSinceMs = clock.nowMs()
+      this.acquire(client)
+    }
+  }
+
+  /** It waits until its database is resumed, however long that takes. */
+  #hold(client: Client): void {
+    this.#unpark(client)
+    this.#held.add(client)
+    client.waitFreely()
   }
 
   #acquireAt(client: Client, pools: NodePools): void {
@@ -191,7 +223,12 @@ export class Dispatcher {
       }
       case 'unreachable':
       case 'not_accepting':
-        this.#troubles.unreachable(node)
+        if (this.#troubles.unreachable(node)) {
+          this.#options.log.warn(
+            { event: 'node.unusable', node },
+            `${node} could not be used: ${failure.message}`,
+          )
+        }
         this.#options.onSuspect(node, failure.message)
         client.wantAnother()
         client.tried.add(node)
@@ -262,6 +299,7 @@ export class Dispatcher {
     for (const pools of this.#all()) {
       pools.tick()
       for (const client of [...pools.sessions]) {
+        client.limitTime(nowMs, this.#options.limits.of(client.database, client.user))
         const { leaving } = client
         if (!leaving || nowMs < leaving.deadlineMs) continue
         if (leaving.byForce || client.isAtRest) this.#sendAway(client)
@@ -272,6 +310,11 @@ export class Dispatcher {
 
   closeIdle(): void {
     for (const pools of this.#all()) pools.closeIdle()
+  }
+
+  /** Those of all nodes. */
+  get pools(): Pool[] {
+    return this.#all().flatMap(pools => [...pools.pools])
   }
 
   /** Where the proxy's own questions may go: the primary first, then who else takes sessions. */
@@ -297,7 +340,8 @@ export class Dispatcher {
   #poolsOf(node: TopologyNode): NodePools {
     let pools = this.#nodes.get(node.name)
     if (!pools) {
-      const { clock, timers, settings, limits, databases, reports, counters, serverTls } = this.#options
+      const { clock, timers, settings, limits, databases, gates, stats, reports, counters, serverTls } =
+        this.#options
       pools = new NodePools({
         target: { node: node.name, host: node.host, port: node.port, tls: serverTls },
         clock,
@@ -305,6 +349,8 @@ export class Dispatcher {
         settings,
         limits,
         databases,
+        gates,
+        stats,
         reports,
         onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
@@ -417,6 +463,7 @@ export class Dispatcher {
   }
 
   #unpark(client: Client): void {
+    this.#held.delete(client)
     if (!this.#parked.delete(client)) return
     this.#options.counters.clientsWaiting = this.#parked.size
   }

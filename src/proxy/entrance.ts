@@ -28,6 +28,8 @@ export interface EntranceOptions {
   takers: () => readonly Taker[]
 }
 
+/** In ms: when a client that is silent is first asked whether it is still there. */
+const keepAliveInitialDelay = 30_000
 /** As many as the kernel keeps for a listener; more wait nowhere. */
 const backlog = 1024
 /** Most connections on their way to one worker. */
@@ -54,7 +56,14 @@ export class Entrance {
   /** Rejects with the system's error when the port cannot be listened on. */
   async listen(host: string, port: number, route: Route): Promise<void> {
     // Read by the worker alone: what this process took off the socket would be lost.
-    const listener = createServer({ noDelay: true, allowHalfOpen: true, pauseOnConnect: true }, socket => {
+    const options = {
+      allowHalfOpen: true,
+      pauseOnConnect: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay,
+    }
+    const listener = createServer(options, socket => {
       // What breaks it shows again at the worker.
       socket.on('error', () => undefined)
       this.admit({ socket, route })

@@ -12,10 +12,16 @@ export type DisconnectReason =
   | 'queue_timeout'
   | 'queue_full'
   | 'session_lost'
+  | 'query_timeout'
+  | 'transaction_timeout'
+  | 'idle_transaction_timeout'
+  | 'client_idle_timeout'
   | 'server_lost'
   | 'server_demoted'
   | 'server_drained'
   | 'cancel_request'
+  | 'killed'
+  | 'database_disabled'
   | 'shutdown'
 
 interface Rule {
@@ -37,10 +43,16 @@ export const rules: Record<DisconnectReason, Rule> = {
   no_route: { sqlstate: '57P03', severity: 'FATAL', retryable: true },
   queue_timeout: { sqlstate: '53300', severity: 'FATAL', retryable: true },
   queue_full: { sqlstate: '53300', severity: 'FATAL', retryable: true },
+  query_timeout: { sqlstate: '57014', severity: 'FATAL', retryable: false },
+  transaction_timeout: { sqlstate: '25P04', severity: 'FATAL', retryable: true },
+  idle_transaction_timeout: { sqlstate: '25P03', severity: 'FATAL', retryable: true },
+  client_idle_timeout: { sqlstate: '57P05', severity: 'FATAL', retryable: true },
   session_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_lost: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_demoted: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
   server_drained: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+  killed: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
+  database_disabled: { sqlstate: '08P01', severity: 'FATAL', retryable: false },
   cancel_request: { sqlstate: '00000', severity: 'FATAL', retryable: false },
   shutdown: { sqlstate: '57P01', severity: 'FATAL', retryable: true },
 }

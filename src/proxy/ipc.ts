@@ -1,7 +1,10 @@
+import type { CertificateMapLine } from '../auth/certificates.ts'
 import type { HbaRuleObject } from '../auth/hba-parse.ts'
 import type { Route } from '../routing/choose.ts'
 import type { Topology } from '../topology/types.ts'
+import type { ConsoleFromWorker, ConsoleToWorker } from './console/messages.ts'
 import type { WorkerCountersData } from './counters.ts'
+import type { GatesData } from './gates.ts'
 import type { DatabaseOverrides, PoolLimits, UserOverrides } from './limits.ts'
 
 /** What a worker needs to know of the configuration. Times in ms. */
@@ -63,6 +66,7 @@ export interface AuthSettings {
   /** In place of `rules`. */
   hbaFile: string | undefined
   rules: HbaRuleObject[]
+  maps: CertificateMapLine[]
   usersFile: string | undefined
   /** Undefined: no server is asked. */
   query: AuthQuerySettings | undefined
@@ -98,6 +102,9 @@ export type ToWorker =
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
   | { kind: 'stop' }
+  /** What is paused or disabled from now on. */
+  | { kind: 'gates'; gates: GatesData }
+  | ConsoleToWorker
 
 /** From a worker to the control process. One that cannot start ends, and its last words are in the log. */
 export type FromWorker =
@@ -105,11 +112,12 @@ export type FromWorker =
   | { kind: 'loaded' }
   /** It can take connections. */
   | { kind: 'ready' }
-  /** It has the client's socket; `clients` is how many it has now. */
-  | { kind: 'taken'; connection: number; clients: number }
+  /** It has these clients' sockets; `clients` is how many it has now. */
+  | { kind: 'taken'; connections: number[]; clients: number }
   | { kind: 'applied'; revision: number }
   | { kind: 'suspect'; node: string; reason: string }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
   /** Sent all the time: a worker that does not is taken to hang. */
   | { kind: 'counters'; counters: WorkerCountersData }
+  | ConsoleFromWorker

@@ -258,6 +258,14 @@ class Move implements ServerUser {
     // The same: what it says of parameters is compared at the end.
   }
 
+  onStatementsGone(): void {
+    // What is set up on the new server is asked of the old one.
+  }
+
+  onRetry(): void {
+    // Only requests of pooled clients are sent again.
+  }
+
   onServerData(): void {
     // Nothing is relayed before the session goes on.
   }

@@ -5,11 +5,13 @@ import type { Client } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
 import type { Databases } from './database.ts'
+import type { Gates } from './gates.ts'
 import type { WorkerSettings } from './ipc.ts'
 import { type LimitsCache, serverDatabase } from './limits.ts'
 import { Pool, type PoolHome, type Use } from './pool.ts'
 import type { ReportedValues } from './reported.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
+import type { StatsBook } from './stats.ts'
 
 export interface NodePoolsOptions {
   target: Target
@@ -18,6 +20,8 @@ export interface NodePoolsOptions {
   settings: WorkerSettings
   limits: LimitsCache
   databases: Databases
+  gates: Gates
+  stats: StatsBook
   reports: ReportedValues
   clock: Clock
   timers: Timers
@@ -122,7 +126,7 @@ export class NodePools implements PoolHome {
   #poolOf(client: Client): Pool {
     let pool = this.#pools.get(client.poolKey)
     if (!pool) {
-      const { settings, limits, databases, reports, clock, timers } = this.#options
+      const { settings, limits, databases, gates, stats, reports, clock, timers } = this.#options
       const { database, user } = client
       const onServer = serverDatabase(settings, database)
       pool = new Pool({
@@ -132,6 +136,8 @@ export class NodePools implements PoolHome {
         serverDatabase: onServer,
         knowledge: databases.of(onServer),
         limits: () => limits.of(database, user),
+        isPaused: () => gates.isPaused(database),
+        stats: () => stats.of(database),
         reports,
         clock,
         timers,

@@ -10,6 +10,7 @@ import type { ReportedValues } from './reported.ts'
 import { ServerConnection, type ServerOwner, type ServerUser, type Target } from './server.ts'
 import { parametersKey, Settings } from './settings.ts'
 import type { ServerAccount } from './startup/server-account.ts'
+import type { DatabaseStats } from './stats.ts'
 
 /** What the node of a pool may be used for now; changed in place with every topology. */
 export interface Use {
@@ -41,6 +42,9 @@ export interface PoolOptions {
   serverDatabase: string
   knowledge: Database
   limits: () => PoolLimits
+  /** An operator has paused the database: no connection is opened, and none is kept. */
+  isPaused: () => boolean
+  stats: () => DatabaseStats
   reports: ReportedValues
   clock: Clock
   timers: Timers
@@ -75,7 +79,7 @@ export class Pool implements ServerOwner {
   /** The parameters of a connection that fits every client. */
   readonly #clean: ReadonlyMap<string, string>
   readonly #cleanKey: string
-  /** What the newest client brought to log in with. */
+  /** What the newest client brought to log in with; undefined when it answers the servers itself. */
   #credentials: ServerAccount | undefined
 
   constructor(options: PoolOptions) {
@@ -111,6 +115,34 @@ export class Pool implements ServerOwner {
     return this.#waiting
   }
 
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  get idleCount(): number {
+    return this.#idle.length
+  }
+
+  /** Every connection is closed when it comes free; those that wait for a client at once. Returns how many. */
+  renew(): number {
+    const { size } = this
+    for (const server of this.#servers) server.isSpoiled = true
+    this.closeIdle()
+    return size
+  }
+
+  /** Closes every connection, whatever it does. */
+  abortAll(): void {
+    for (const server of [...this.#servers]) server.abort()
+  }
+
+  /** Takes every client out of the queue. */
+  takeWaiting(): Client[] {
+    const clients = [...this.#waiting]
+    for (const client of clients) this.abandon(client)
+    return clients
+  }
+
   /** Whether a client would get a connection that is there already. */
   hasIdleFor(client: Client): boolean {
     return this.#idle.some(server => fits(server, client))
@@ -118,7 +150,7 @@ export class Pool implements ServerOwner {
 
   /** An idle connection that fits, a new one, or a place in the queue. */
   acquire(client: Client): void {
-    if (client.credentials) this.#credentials = client.credentials
+    this.#credentials = client.credentials
     const idle = this.#takeIdle(client)
     if (idle) {
       idle.use(client)
@@ -160,7 +192,7 @@ export class Pool implements ServerOwner {
 
   /** Closes connections that were idle or alive for too long, and opens what a pool should have; once a second. */
   tick(): void {
-    if (!this.home.use.keepsIdle) return this.closeIdle()
+    if (!this.home.use.keepsIdle || this.#options.isPaused()) return this.closeIdle()
     const nowMs = this.#options.clock.nowMs()
     const { serverIdleTimeoutMs, serverLifetimeMs, minPoolSize } = this.limits
     for (const server of [...this.#idle]) {
@@ -193,7 +225,7 @@ export class Pool implements ServerOwner {
   }
 
   onServerIdle(server: ServerConnection): void {
-    if (!this.home.use.keepsIdle) return server.destroy()
+    if (!this.home.use.keepsIdle || this.#options.isPaused()) return server.destroy()
     if (this.knowledge.needsFacts && this.limits.mode !== 'session') {
       server.use(nobody)
       return this.knowledge.load(server, () => {
@@ -319,6 +351,7 @@ export class Pool implements ServerOwner {
         clock,
         timers,
         counters,
+        stats: this.#options.stats,
         reports,
         owner: this,
       },
@@ -355,6 +388,8 @@ export class Pool implements ServerOwner {
 /** Whether a client may use a connection, perhaps after bringing its settings onto it. */
 function fits(server: ServerConnection, client: Client): boolean {
   if (client.replication || !server.isFree) return false
+  // What a secret was needed for is not for a client that nobody has checked: logins were passed through since.
+  if (client.credentials === undefined && !server.isTrusting) return false
   if (server.parametersKey === client.parametersKey && !client.session) return true
   if (!client.session) return false
   if (server.parametersKey !== client.startup.fixedKey && server.parametersKey !== client.parametersKey)
@@ -371,6 +406,8 @@ const nobody: ServerUser = {
   onServerReady: () => undefined,
   onLoginFailed: () => undefined,
   onAside: () => undefined,
+  onStatementsGone: () => undefined,
+  onRetry: () => undefined,
   onServerData: () => undefined,
   onServerWritable: () => undefined,
   onServerLost: () => undefined,

@@ -1,4 +1,4 @@
-import { callEffects } from '../sql/session-effects.ts'
+import { callEffects, laterEffects } from '../sql/session-effects.ts'
 import { writeQueryBytes } from '../wire/messages.ts'
 import type { Database } from './database.ts'
 import type { PoolMode } from './limits.ts'
@@ -39,16 +39,17 @@ export function settleSession(
   mode: PoolMode,
   done: () => void,
 ): void {
-  if (session.changesCatalog) {
-    session.changesCatalog = false
-    database.markStale()
-  }
-  const calls = session.unknownCalls
-  if (calls.length > 0) {
+  const { unknownCalls, changesCatalog } = session
+  if (unknownCalls.length > 0 || changesCatalog) {
     session.unknownCalls = []
+    session.changesCatalog = false
     database.load(server, () => {
       if (server.isClosed) return done()
-      session.note(callEffects(calls, database.facts))
+      session.note(callEffects(unknownCalls, database.facts))
+      if (unknownCalls.length > 0) database.noteNoCalls(unknownCalls)
+      // What was run after the change was judged by what was known before it.
+      if (changesCatalog) session.note(laterEffects(database.facts))
+      session.changesCatalog = false
       settleSession(session, server, database, user, mode, done)
     })
     return

@@ -1,12 +1,13 @@
-import { Client as Code } from '../wire/codes.ts'
-import { writeCloseStatement, writeErrorResponse, writeParse } from '../wire/messages.ts'
+import { type Deallocation, noEffects, type SessionEffects } from '../sql/session-effects.ts'
+import { Client as Code, TransactionStatus } from '../wire/codes.ts'
+import { frame, writeCloseStatement, writeErrorResponse, writeParse, writeQuery } from '../wire/messages.ts'
 import { Scanner } from '../wire/scanner.ts'
 import { Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
 import type { Database } from './database.ts'
-import type { PooledSession } from './pooled-session.ts'
+import type { NamedStatement, PooledSession } from './pooled-session.ts'
 import type { ServerConnection } from './server.ts'
-import type { Statement } from './statements.ts'
+import { Statement } from './statements.ts'
 
 /** What the relay of a pooled client needs beside the client and its server. */
 export interface PooledRelayOptions {
@@ -44,6 +45,10 @@ export class PooledRelay {
   #from = 0
   #server!: ServerConnection
   #nowMs = 0
+  #binds = false
+  #held: Buffer = empty
+  /** The request that is outstanding alone, as it came; empty when it cannot be sent again. */
+  #retryPiece: Buffer = empty
 
   constructor(options: PooledRelayOptions) {
     this.#options = options
@@ -67,12 +72,30 @@ export class PooledRelay {
     this.#server = server
     this.#nowMs = nowMs
     this.#from = 0
+    const isAlone = server.owed.isEmpty && server.status === TransactionStatus.Idle
+    this.#binds = false
+    this.#retryPiece = empty
     const end = chunk.length
     let at = 0
+    const wasDirty = this.#options.session.isDirty
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const outcome = this.#message(at)
-      if (outcome === 'done') continue
+      if (outcome === 'done') {
+        if (wasDirty || !this.#options.session.isDirty || !this.#endsRequest) continue
+        const requestEnd = at + scanner.bodyBytes
+        scanner.rewind()
+        this.#held = requestEnd < end ? Buffer.from(chunk.subarray(requestEnd)) : empty
+        this.#flush(requestEnd)
+        return 'barrier'
+      }
       if (outcome === 'wait') break
+      if (outcome === 'barrier') {
+        const start = at - headerLength
+        scanner.rewind()
+        this.#held = Buffer.from(chunk.subarray(start))
+        this.#flush(start)
+        return 'barrier'
+      }
       this.#flush(outcome === 'terminated' ? at - headerLength : this.#from)
       return outcome
     }
@@ -84,7 +107,32 @@ export class PooledRelay {
       const kept = scanner.takePartialHeader()
       if (kept > 0) this.#keep(end - kept, headerLength)
     }
+    const isUnit =
+      isAlone && this.#binds && server.owed.ready === 1 && !server.unsynced && this.#keptBytes === 0
+    if (isUnit) {
+      this.#retryPiece = chunk
+      server.armRetry()
+    }
     return this.#flush(end - this.#keptBytes)
+  }
+
+  get #endsRequest(): boolean {
+    const { code } = this.#scanner
+    return code === Code.Query || code === Code.Sync
+  }
+
+  /** After `barrier`: what follows the request that may change the session. */
+  takeHeld(): Buffer {
+    const held = this.#held
+    this.#held = empty
+    return held
+  }
+
+  /** What has to be passed again when the request it was is to be tried again. */
+  takeRetry(): Buffer {
+    const piece = this.#retryPiece
+    this.#retryPiece = empty
+    return piece
   }
 
   #join(piece: Buffer): Buffer | undefined {
@@ -132,7 +180,7 @@ export class PooledRelay {
     this.#server.request(kind, this.#nowMs)
   }
 
-  #message(at: number): 'done' | 'wait' | 'terminated' | 'violation' {
+  #message(at: number): 'done' | 'wait' | 'barrier' | 'terminated' | 'violation' {
     const { code } = this.#scanner
     switch (code) {
       case Code.Query:
@@ -183,22 +231,84 @@ export class PooledRelay {
     this.#keep(at - headerLength, headerLength + bodyBytes)
   }
 
-  #query(at: number): 'done' | 'wait' {
+  #query(at: number): 'done' | 'wait' | 'barrier' {
     const { session, database } = this.#options
+    const server = this.#server
     const whole = this.#whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
     if (whole === 'too_long') session.pinForGood('long_statement')
     else {
       const bodyEnd = at + this.#scanner.bodyBytes
-      session.note(database.effectsOf(this.#chunk, at, bodyEnd - 1))
+      const effects = database.effectsOf(this.#chunk, at, bodyEnd - 1)
+      if (effects !== noEffects) {
+        session.note(effects)
+        const refusal = this.#sequenceRefusal(effects)
+        if (refusal) {
+          this.#replace(at - headerLength, bodyEnd, failingQuery)
+          server.request(Owed.RefusedQuery, this.#nowMs, { refusal, refuses: syntaxError })
+          return 'done'
+        }
+        if (effects.deallocates) {
+          // Whether the transaction has failed has to be known.
+          if (!server.owed.isEmpty) return this.#barrierBefore(at)
+          this.#deallocate(effects.deallocates, at)
+        }
+      }
     }
-    session.unnamed = undefined
-    this.#server.unnamed = undefined
+    session.dropUnnamed()
+    server.unnamed = undefined
     this.#request(Owed.Query)
     return 'done'
   }
 
-  #parse(at: number): 'done' | 'wait' {
+  /** A DEALLOCATE of a name that only the proxy knows: it is replaced by the one on the server. */
+  #deallocate({ all, name, start, end }: Deallocation, at: number): void {
+    const { session } = this.#options
+    const named = all ? undefined : session.named(name)
+    const server = this.#server
+    if (!named || server.status === TransactionStatus.Failed) return
+    const chunk = this.#chunk
+    let onServer = server.statements.use(named.statement)
+    if (onServer === undefined) {
+      // Any other that surely can be prepared does as well.
+      onServer = 'pgherd_deallocated'
+      this.#replace(at - headerLength, at - headerLength, writeParse(onServer, '', []))
+      server.request(Owed.OwnParse, this.#nowMs)
+    }
+    const gone = onServer
+    const bodyEnd = at + this.#scanner.bodyBytes
+    const text = Buffer.concat([
+      chunk.subarray(at, start),
+      Buffer.from(onServer, 'latin1'),
+      chunk.subarray(end, bodyEnd),
+    ])
+    this.#replace(at - headerLength, bodyEnd, frame(Code.Query, text))
+    server.deallocating = () => this.#forget(name, named, gone)
+  }
+
+  #forget(name: string, named: NamedStatement, onServer: string): void {
+    this.#options.session.unname(name, named)
+    this.#server.statements.forget(named.statement, onServer)
+  }
+
+  /**
+   * What a session has drawn from sequences stays on the server connection where it was. An error is better than what
+   * another client has drawn; from then on, who draws from sequences in this database keeps its connection.
+   */
+  #sequenceRefusal(effects: SessionEffects): Buffer | undefined {
+    if (!effects.writesSequenceState && !effects.readsSequenceState) return undefined
+    const { session, database } = this.#options
+    const server = this.#server
+    if (effects.writesSequenceState) session.draws(server)
+    if (effects.readsSequenceState) {
+      database.readsSequences = true
+      if (!session.hasSequenceStateOn(server)) return sequenceRefusal
+    }
+    if (database.readsSequences && session.hasDrawn) session.pinForGood('sequence')
+    return undefined
+  }
+
+  #parse(at: number): 'done' | 'wait' | 'barrier' {
     const { session, database } = this.#options
     const whole = this.#whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
@@ -216,58 +326,95 @@ export class PooledRelay {
       return 'done'
     }
     const statement = database.statements.of(chunk, nameEnd + 1, bodyEnd, session.context)
-    if (nameEnd === at) this.#parseUnnamed(statement)
-    else this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
+    if (nameEnd === at) this.#parseUnnamed(this.#rewritten(statement, at, bodyEnd))
+    else return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
     return 'done'
+  }
+
+  /** The same statement, unless it is a DEALLOCATE of a name that only the proxy knows. */
+  #rewritten(statement: Statement, at: number, bodyEnd: number): Statement {
+    const { session, database } = this.#options
+    const { deallocates } = statement.effectsIn(database)
+    const named = !deallocates || deallocates.all ? undefined : session.named(deallocates.name)
+    if (!deallocates || !named) return statement
+    const start = at - headerLength
+    const onServer = this.#nameOnServer(named.statement, start)
+    const { body } = statement
+    const rewritten = new Statement(
+      Buffer.concat([
+        body.subarray(0, deallocates.start),
+        Buffer.from(onServer, 'latin1'),
+        body.subarray(deallocates.end),
+      ]),
+    )
+    this.#replace(start, bodyEnd, rewritten.parse(''))
+    this.#server.deallocating = () => this.#forget(deallocates.name, named, onServer)
+    return rewritten
   }
 
   #parseUnnamed(statement: Statement): void {
     const { session } = this.#options
     const server = this.#server
-    session.unnamed = statement
     server.unnamed = statement
-    server.request(Owed.Parse, this.#nowMs, {
-      failed: () => {
-        if (session.unnamed === statement) session.unnamed = undefined
-        if (server.unnamed === statement) server.unnamed = undefined
-      },
-    })
+    server.request(Owed.Parse, this.#nowMs, session.parseUnnamed(statement, server))
   }
 
-  #parseNamed(at: number, bodyEnd: number, name: string, statement: Statement): void {
+  #parseNamed(at: number, bodyEnd: number, name: string, statement: Statement): 'done' | 'barrier' {
     const { session } = this.#options
     const server = this.#server
     const start = at - headerLength
-    if (session.statement(name)) {
-      this.#refuse(start, bodyEnd, '42P05', `prepared statement "${name}" already exists`)
-      return
+    // What the name means depends on requests before this one that may still fail.
+    if (session.uncertainNames > 0 && server.owed.ready > 0) return this.#barrierBefore(at)
+    const namesake = session.named(name)
+    if (this.#isUncertain(namesake?.statement ?? statement, false)) return this.#barrierBefore(at)
+    if (namesake) {
+      this.#refuseName(start, bodyEnd, name, namesake.statement, statement)
+      return 'done'
     }
-    session.setStatement(name, statement)
+    const named = session.name(name, statement)
+    const isFailed = server.status === TransactionStatus.Failed
+    if (isFailed) this.#closeOnServer(statement, start)
     if (server.statements.use(statement) !== undefined) {
       this.#replace(start, bodyEnd, empty)
-      const failed = (): void => session.dropStatement(name, statement)
-      server.request(Owed.SkippedParse, this.#nowMs, { failed })
-      return
+      server.request(Owed.SkippedParse, this.#nowMs, session.outcomeOfParse(name, named))
+      return 'done'
     }
     this.#makeRoom(start)
-    const onServer = server.statements.add(statement)
+    const onServer = server.statements.add(statement, server.unit)
     this.#replace(start, bodyEnd, statement.parse(onServer))
-    server.request(Owed.Parse, this.#nowMs, {
-      failed: () => {
-        session.dropStatement(name, statement)
-        server.statements.forget(statement, onServer)
-      },
-    })
+    const there = (): void => server.statements.confirm(statement, onServer)
+    const gone = (): void => server.statements.forget(statement, onServer)
+    server.request(Owed.Parse, this.#nowMs, session.outcomeOfParse(name, named, there, gone))
+    return 'done'
   }
 
-  /**
-   * Sends something that must fail in the place of what is refused, so that the server skips what follows as it
-   * would have; the client gets the error that it should.
-   */
-  #refuse(start: number, end: number, code: string, message: string): void {
-    this.#replace(start, end, sureError)
-    const refusal = writeErrorResponse({ severity: 'ERROR', code, message })
-    this.#server.request(Owed.Refused, this.#nowMs, { refusal })
+  /** Holds back what comes from here on until what was passed on before is answered. */
+  #barrierBefore(at: number): 'barrier' {
+    const start = at - headerLength
+    // The server does not answer before it is told to, and the Sync that would is held back too.
+    if (this.#server.unsynced) this.#replace(start, start, flush)
+    return 'barrier'
+  }
+
+  /** PostgreSQL takes a name only once: the same happens on the server with the name that it has there. */
+  #refuseName(start: number, end: number, name: string, namesake: Statement, statement: Statement): void {
+    // In a failed transaction nothing can be prepared, neither this one nor the namesake.
+    const isFailed = this.#server.status === TransactionStatus.Failed
+    const onServer = isFailed ? 'pgherd_refused' : this.#nameOnServer(namesake, start)
+    this.#replace(start, end, statement.parse(onServer))
+    const message = `prepared statement "${name}" already exists`
+    const refusal = writeErrorResponse({ severity: 'ERROR', code: '42P05', message })
+    this.#server.request(Owed.Refused, this.#nowMs, { refusal, refuses: '42P05' })
+  }
+
+  /** In a failed transaction a Parse fails whether the server knows the statement or not: it is sent. */
+  #closeOnServer(statement: Statement, start: number): void {
+    const { statements } = this.#server
+    const name = statements.use(statement)
+    if (name === undefined) return
+    statements.forget(statement, name)
+    this.#replace(start, start, writeCloseStatement(name))
+    this.#server.request(Owed.OwnClose, this.#nowMs)
   }
 
   /** Closes the statement that the server connection has not used for longest, when it has as many as it may. */
@@ -286,11 +433,20 @@ export class PooledRelay {
     const known = server.statements.use(statement)
     if (known !== undefined) return known
     this.#makeRoom(start)
-    const name = server.statements.add(statement)
+    const name = server.statements.add(statement, server.unit)
     this.#replace(start, start, statement.parse(name))
-    const failed = (): void => server.statements.forget(statement, name)
-    server.request(Owed.OwnParse, this.#nowMs, { failed })
+    server.request(Owed.OwnParse, this.#nowMs, {
+      succeeded: () => server.statements.confirm(statement, name),
+      failed: () => server.statements.forget(statement, name),
+    })
     return name
+  }
+
+  /** Whether what a named or the unnamed statement is depends on an earlier request that may still fail. */
+  #isUncertain(statement: Statement | undefined, isUnnamed: boolean): boolean {
+    const { unit, statements } = this.#server
+    if (isUnnamed) return this.#options.session.isUnnamedUncertain(unit)
+    return statement !== undefined && statements.isUncertain(statement, unit)
   }
 
   /** Makes sure that the server's unnamed statement is the client's. */
@@ -306,7 +462,7 @@ export class PooledRelay {
     server.request(Owed.OwnParse, this.#nowMs, { failed })
   }
 
-  #bind(at: number): 'done' | 'wait' {
+  #bind(at: number): 'done' | 'wait' | 'barrier' {
     const { session, database } = this.#options
     const chunk = this.#chunk
     const { bodyBytes } = this.#scanner
@@ -323,13 +479,25 @@ export class PooledRelay {
       return 'done'
     }
     const start = at - headerLength
-    if (nameEnd === portalEnd + 1) {
-      if (session.unnamed) session.note(session.unnamed.effectsIn(database))
-      this.#bringUnnamed(start)
-    } else {
-      const statement = session.statement(chunk.toString('latin1', portalEnd + 1, nameEnd))
+    this.#binds = true
+    const isUnnamed = nameEnd === portalEnd + 1
+    const statement = isUnnamed
+      ? session.unnamed
+      : session.named(chunk.toString('latin1', portalEnd + 1, nameEnd))?.statement
+    if (this.#isUncertain(statement, isUnnamed)) return this.#barrierBefore(at)
+    const effects = statement?.effectsIn(database) ?? noEffects
+    if (effects !== noEffects) {
+      session.note(effects)
+      const refusal = this.#sequenceRefusal(effects)
+      if (refusal && this.#whole(at, statementBytesMax) === 'whole') {
+        this.#replace(start, at + bodyBytes, sureError)
+        this.#server.request(Owed.Refused, this.#nowMs, { refusal, refuses: syntaxError })
+        return 'done'
+      }
+    }
+    if (isUnnamed) this.#bringUnnamed(start)
+    else {
       if (statement) {
-        session.note(statement.effectsIn(database))
         const name = this.#nameOnServer(statement, start)
         const portalBytes = portalEnd + 1 - at
         const change = name.length - (nameEnd - portalEnd - 1)
@@ -345,7 +513,7 @@ export class PooledRelay {
     return 'done'
   }
 
-  #describeOrClose(at: number, code: number): 'done' | 'wait' {
+  #describeOrClose(at: number, code: number): 'done' | 'wait' | 'barrier' {
     const { session } = this.#options
     const whole = this.#whole(at, namesBytesMax)
     if (whole === 'wait') return 'wait'
@@ -358,38 +526,49 @@ export class PooledRelay {
     }
     const start = at - headerLength
     const name = this.#chunk.toString('latin1', at + 1, bodyEnd - 1)
-    const statement = name === '' ? undefined : session.statement(name)
-    if (isClose) return this.#close(start, bodyEnd, name, statement)
+    const known = name === '' ? undefined : session.named(name)
+    if (this.#isUncertain(known?.statement, name === '')) return this.#barrierBefore(at)
+    if (isClose && session.uncertainNames > 0 && this.#server.owed.ready > 0) return this.#barrierBefore(at)
+    if (isClose) return this.#close(start, bodyEnd, name, known)
     if (name === '') this.#bringUnnamed(start)
-    else if (statement) {
-      const onServer = this.#nameOnServer(statement, start)
+    else if (known) {
+      const onServer = this.#nameOnServer(known.statement, start)
       this.#replace(start, bodyEnd, named(Code.Describe, onServer))
     }
     this.#request(kind)
     return 'done'
   }
 
-  #close(start: number, bodyEnd: number, name: string, statement: Statement | undefined): 'done' {
+  #close(start: number, bodyEnd: number, name: string, known: NamedStatement | undefined): 'done' {
     const { session } = this.#options
     if (name === '') {
-      session.unnamed = undefined
+      session.dropUnnamed()
       this.#server.unnamed = undefined
     }
-    if (!statement) this.#request(Owed.Close)
+    if (!known) this.#request(Owed.Close)
     else {
       // The server connection keeps it: it may be wanted again.
-      session.dropStatement(name)
+      session.unname(name, known)
       this.#replace(start, bodyEnd, empty)
-      const failed = (): void => {
-        if (!session.statement(name)) session.setStatement(name, statement)
-      }
-      this.#server.request(Owed.SkippedClose, this.#nowMs, { failed })
+      this.#server.request(Owed.SkippedClose, this.#nowMs, session.outcomeOfClose(name, known))
     }
     return 'done'
   }
 }
 
 const statementKind = 0x53 // 'S'
+const flush = frame(Code.Flush, empty)
+const syntaxError = '42601'
+const failingQuery = writeQuery('pgherd refuses what stood here')
+const sequenceRefusal = writeErrorResponse({
+  severity: 'ERROR',
+  code: '55000',
+  message: 'pgherd: currval and lastval tell here what another session has drawn from a sequence',
+  detail: 'Whatever this client has drawn, it was on a server connection that it does not have any more.',
+  hint:
+    'Run it again after the next INSERT or nextval: from now on clients of this database keep their connection when ' +
+    'they draw from a sequence. RETURNING, or pool_mode `session`, does without.',
+})
 const sureError = writeParse('', 'pgherd refuses what stood here', [])
 
 function named(code: number, name: string): Buffer {
@@ -404,4 +583,17 @@ function named(code: number, name: string): Buffer {
 
 function printable(code: number): string {
   return code > 0x20 && code < 0x7f ? String.fromCharCode(code) : '?'
+}
+
+/** How long the first request in `ahead` is, up to the message that is answered by a ReadyForQuery; if it is whole. */
+export function firstRequestBytes(ahead: Buffer): number | undefined {
+  const scanner = new Scanner()
+  let at = 0
+  while ((at = scanner.next(ahead, at, ahead.length)) >= 0) {
+    const end = at + scanner.bodyBytes
+    const { code } = scanner
+    const isEnd = code === Code.Query || code === Code.Sync || code === Code.FunctionCall
+    if (isEnd) return end <= ahead.length ? end : undefined
+  }
+  return undefined
 }

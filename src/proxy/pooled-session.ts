@@ -1,4 +1,5 @@
 import { noEffects, type SessionEffects } from '../sql/session-effects.ts'
+import type { Outcome } from './answers.ts'
 import type { Answer } from './conversations.ts'
 import type { Reported } from './reported.ts'
 import type { ServerConnection } from './server.ts'
@@ -8,6 +9,17 @@ import type { Statement } from './statements.ts'
 
 const noReport: Reported = new Map()
 const noPins: readonly PinReason[] = []
+
+/** What a client's name for a prepared statement means. */
+export interface NamedStatement {
+  readonly statement: Statement
+  /** What the name meant before, when a Close for that is on its way too. */
+  readonly before: NamedStatement | undefined
+  /** The server did not take it. */
+  failed: boolean
+  /** A Close for it is on its way. */
+  closing: boolean
+}
 
 /**
  * What belongs to a client of a shared pool and not to the server connection that it happens to have: its settings,
@@ -26,17 +38,21 @@ export class PooledSession {
   pinsTold: readonly PinReason[] = noPins
   /** Its state may be another one than what is known: the server is asked at rest. */
   isDirty = false
-  /** The unnamed prepared statement. */
-  unnamed: Statement | undefined
+  /** Names of prepared statements whose Parse or Close is on its way: it may still fail. */
+  uncertainNames = 0
   /** It has called functions that were not known then. */
   unknownCalls: string[] = []
   /** It may have defined or dropped what the knowledge of its database is about. */
   changesCatalog = false
-  #statements: Map<string, Statement> | undefined
+  #statements: Map<string, NamedStatement> | undefined
   #customNames: Set<string> | undefined
   /** Pins that no question can lift. */
   #lasting: Set<PinReason> | undefined
+  /** The newest Close of a name that is on its way. */
+  #closing: { name: string; named: NamedStatement } | undefined
   #context = ''
+  #unnamed: UnnamedParse | undefined
+  #drawnOn: ServerConnection | 'several' | undefined
 
   constructor(base: Settings) {
     this.base = base
@@ -68,13 +84,20 @@ export class PooledSession {
   note(effects: SessionEffects): void {
     if (effects === noEffects) return
     if (effects.mayChange || (this.isPinned && effects.endsState)) this.isDirty = true
-    for (const name of effects.customSettings) this.#learnCustom(name)
+    for (const name of effects.customSettings) {
+      this.#learnCustom(name)
+      // Even for a transaction it leaves an empty one behind, which the session then has.
+      if (!this.settings.values.has(name)) this.isDirty = true
+    }
     if (effects.unknownCustom) this.pinForGood('unseen_setting')
-    if (effects.obstacle !== undefined) this.pinForGood('library')
-    if (effects.changesCatalog) this.changesCatalog = true
-    for (const name of effects.unknownCalls) {
+    if (effects.obstacle !== undefined) this.pinForGood('other_state')
+    if (effects.changesCatalog) {
       this.isDirty = true
-      this.unknownCalls.push(name)
+      this.changesCatalog = true
+    }
+    if (effects.unknownCalls.length > 0) {
+      this.isDirty = true
+      this.unknownCalls.push(...effects.unknownCalls)
     }
   }
 
@@ -121,21 +144,88 @@ export class PooledSession {
     this.#context = path === undefined && role === undefined ? '' : JSON.stringify([path, role])
   }
 
+  // Sequences.
+
+  /** It has drawn from one, on whichever server connection. */
+  get hasDrawn(): boolean {
+    return this.#drawnOn !== undefined
+  }
+
+  /** A statement is on its way that may draw from a sequence. */
+  draws(server: ServerConnection): void {
+    this.#drawnOn = this.#drawnOn === undefined || this.#drawnOn === server ? server : 'several'
+    server.sequenceOwner = this
+  }
+
+  /** Whether all that it has drawn, and nothing that others have since, is what this server connection tells. */
+  hasSequenceStateOn(server: ServerConnection): boolean {
+    return this.#drawnOn === server && server.sequenceOwner === this
+  }
+
   // Named prepared statements.
 
-  statement(name: string): Statement | undefined {
+  named(name: string): NamedStatement | undefined {
     return this.#statements?.get(name)
   }
 
-  setStatement(name: string, statement: Statement): void {
+  /** A Parse is on its way. */
+  name(name: string, statement: Statement): NamedStatement {
+    const before = this.#closing?.name === name ? this.#closing.named : undefined
+    const named = { statement, before, failed: false, closing: false }
     this.#statements ??= new Map()
-    this.#statements.set(name, statement)
+    this.#statements.set(name, named)
+    return named
+  }
+
+  /** What comes of a Parse under a name; the callbacks are told as well. */
+  outcomeOfParse(
+    name: string,
+    named: NamedStatement,
+    onSucceeded?: () => void,
+    onFailed?: () => void,
+  ): Outcome {
+    this.uncertainNames++
+    return {
+      succeeded: () => {
+        this.uncertainNames--
+        onSucceeded?.()
+      },
+      failed: () => {
+        this.uncertainNames--
+        named.failed = true
+        this.unname(name, named)
+        if (named.before && !named.before.closing) this.#restore(name, named.before)
+        onFailed?.()
+      },
+    }
   }
 
   /** Forgets a name, unless it means another statement by now. */
-  dropStatement(name: string, statement?: Statement): void {
-    if (statement && this.#statements?.get(name) !== statement) return
-    this.#statements?.delete(name)
+  unname(name: string, named: NamedStatement): void {
+    if (this.#statements?.get(name) === named) this.#statements.delete(name)
+  }
+
+  /** What comes of a Close: when it is not carried out the name keeps its meaning. */
+  outcomeOfClose(name: string, named: NamedStatement): Outcome {
+    this.uncertainNames++
+    named.closing = true
+    this.#closing = { name, named }
+    return {
+      succeeded: () => {
+        this.uncertainNames--
+        this.#closing = undefined
+      },
+      failed: () => {
+        this.uncertainNames--
+        this.#closing = undefined
+        named.closing = false
+        this.#restore(name, named)
+      },
+    }
+  }
+
+  #restore(name: string, named: NamedStatement): void {
+    if (!named.failed && !this.#statements?.has(name)) this.#statements?.set(name, named)
   }
 
   get statementCount(): number {
@@ -144,8 +234,63 @@ export class PooledSession {
 
   dropStatements(): void {
     this.#statements = undefined
-    this.unnamed = undefined
+    this.#unnamed = undefined
+  }
+
+  // The unnamed prepared statement.
+
+  get unnamed(): Statement | undefined {
+    let parse = this.#unnamed
+    while (parse?.state === 'discarded') parse = parse.previous
+    return parse?.state === 'failed' ? undefined : parse?.statement
+  }
+
+  /** It was parsed in a unit before `unit` that may still fail. */
+  isUnnamedUncertain(unit: number): boolean {
+    return this.#unnamed?.state === 'sent' && this.#unnamed.unit < unit
+  }
+
+  parseUnnamed(statement: Statement, server: ServerConnection): Outcome {
+    this.#unnamed = new UnnamedParse(statement, server, this.#unnamed)
+    return this.#unnamed
+  }
+
+  dropUnnamed(): void {
+    this.#unnamed = undefined
   }
 }
 
 const noNames: ReadonlySet<string> = new Set()
+
+/** A Parse of the unnamed statement. One that fails leaves none, one that is discarded leaves the one before it. */
+class UnnamedParse implements Outcome {
+  readonly statement: Statement
+  state: 'sent' | 'done' | 'failed' | 'discarded' = 'sent'
+  readonly unit: number
+  previous: UnnamedParse | undefined
+  #server: ServerConnection | undefined
+
+  constructor(statement: Statement, server: ServerConnection, previous: UnnamedParse | undefined) {
+    this.statement = statement
+    this.unit = server.unit
+    this.#server = server
+    this.previous = previous
+  }
+
+  succeeded(): void {
+    this.#settle('done')
+  }
+
+  failed(discarded: boolean): void {
+    if (this.#server?.unnamed === this.statement) this.#server.unnamed = undefined
+    this.#settle(discarded ? 'discarded' : 'failed')
+  }
+
+  #settle(state: 'done' | 'failed' | 'discarded'): void {
+    this.state = state
+    this.#server = undefined
+    if (state !== 'discarded') this.previous = undefined
+    // A chain of discarded ones must not grow.
+    else while (this.previous?.state === 'discarded') this.previous = this.previous.previous
+  }
+}

@@ -1,3 +1,4 @@
+import type { ConnectionOptions } from 'node:tls'
 import type { ProbeFailureKind } from '../probe/failure.ts'
 import { Probe, type ProbeOptions } from '../probe/probe.ts'
 import type { Clock } from '../runtime/clock.ts'
@@ -19,6 +20,8 @@ export interface ProberOptions {
   database: string
   intervalMs: number
   timeoutMs: number
+  /** TLS of connections that are opened from now on; undefined: none. */
+  tls?: () => ConnectionOptions | undefined
   clock: Clock
   timers: Timers
   log: Logger
@@ -117,8 +120,18 @@ export class Prober {
   #watch(node: TopologyNode): Watched {
     let watched = this.#watched.get(node.name)
     if (!watched) {
-      const { user, password, database, timeoutMs, clock, timers } = this.#options
-      const postgres = { host: node.host, port: node.port, user, password, database }
+      const { user, password, database, timeoutMs, tls, clock, timers } = this.#options
+      const { host, port } = node
+      const postgres = {
+        host,
+        port,
+        user,
+        password,
+        database,
+        get tls() {
+          return tls?.()
+        },
+      }
       const { openProbe = options => new Probe(options) } = this.#options
       watched = {
         probe: openProbe({ postgres, timeoutMs, renewMs, applicationName: 'pgherd proxy', clock, timers }),

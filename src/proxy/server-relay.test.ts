@@ -25,6 +25,7 @@ function relayed(kinds: Owed[], stream: Buffer, place: number) {
     onReady: () => ready++,
     onStatementsGone: () => undefined,
     onPlanChanged: () => undefined,
+    onDeallocated: () => undefined,
   })
   for (const kind of kinds) relay.owed.push(kind)
   const first = relay.putIn()

@@ -11,6 +11,8 @@ export interface ServerRelayEvents {
   onReady(): void
   /** DISCARD ALL or DEALLOCATE ALL was carried out: no prepared statement is left. */
   onStatementsGone(): void
+  /** The statement that a DEALLOCATE names is gone. */
+  onDeallocated(): void
   /** A prepared statement does not fit its tables any more. */
   onPlanChanged(): void
 }
@@ -39,6 +41,10 @@ export class ServerRelay {
   #kept: Buffer = empty
   /** The rest of the message that is passing is left out. */
   #dropping = false
+  /** Nothing of the answer has been passed on yet: it may still be taken back and the request sent again. */
+  #isArmed = false
+  /** The answer is taken back: all of it is left out. */
+  #takesBack = false
 
   constructor(events: ServerRelayEvents) {
     this.#events = events
@@ -58,7 +64,22 @@ export class ServerRelay {
   pass(piece: Buffer): Buffer {
     const chunk = this.#kept.length === 0 ? piece : Buffer.concat([this.#kept, piece])
     this.#kept = empty
-    return this.owed.hasSpecial || this.#dropping ? this.#passEdited(chunk) : this.#passAsIs(chunk)
+    const passed = this.owed.hasSpecial || this.#dropping ? this.#passEdited(chunk) : this.#passAsIs(chunk)
+    if (this.#takesBack) return empty
+    this.#isArmed &&= passed.length === 0
+    return passed
+  }
+
+  /** The request that is outstanding alone can be sent again when a plan does not fit. */
+  arm(): void {
+    this.#isArmed = true
+  }
+
+  /** Whether the answer that has just ended was taken back. */
+  takeRetry(): boolean {
+    if (!this.#takesBack || !this.owed.isEmpty) return false
+    this.#takesBack = false
+    return true
   }
 
   /** What the client gets of answers to requests that were not passed on; none when others come before them. */
@@ -92,12 +113,15 @@ export class ServerRelay {
     let at = 0
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const start = at - headerLength
-      const own = this.#isOwn(scanner.code)
-      if (own || isSkipped(this.owed.head)) {
+      if (isSkipped(this.owed.head)) {
         if (start > from) parts.push(chunk.subarray(from, start))
         this.#putInto(parts)
-        if (own && scanner.code === Code.ErrorResponse) parts.push(this.owed.headOutcome!.refusal!)
-        from = own ? at + scanner.bodyBytes : start
+        from = start
+      }
+      if (this.#isOwn(scanner.code, chunk, at, end)) {
+        if (start > from) parts.push(chunk.subarray(from, start))
+        if (scanner.code === Code.ErrorResponse) parts.push(this.owed.headOutcome!.refusal!)
+        from = at + scanner.bodyBytes
         this.#dropping = from > end
       }
       this.#look(chunk, at, end)
@@ -111,10 +135,13 @@ export class ServerRelay {
   }
 
   /** Whether a message answers a request of the proxy's own, and so is not for the client. */
-  #isOwn(code: number): boolean {
+  #isOwn(code: number, chunk: Buffer, at: number, end: number): boolean {
     const { head } = this.owed
+    if (code === Code.ErrorResponse && (head === Owed.Refused || head === Owed.RefusedQuery)) {
+      const { refuses } = this.owed.headOutcome!
+      return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(`\0C${refuses}\0`)
+    }
     return (
-      (code === Code.ErrorResponse && head === Owed.Refused) ||
       (code === Code.ParseComplete && head === Owed.OwnParse) ||
       (code === Code.CloseComplete && head === Owed.OwnClose)
     )
@@ -170,8 +197,11 @@ export class ServerRelay {
       case Code.CopyInResponse:
         return owed.copyIn()
       case Code.ErrorResponse:
-        if (isPlanChanged(chunk, at, Math.min(end, at + this.#scanner.bodyBytes)))
+        if (isPlanChanged(chunk, at, Math.min(end, at + this.#scanner.bodyBytes))) {
           this.#events.onPlanChanged()
+          this.#takesBack = this.#isArmed
+        }
+        this.#isArmed = false
         return owed.failed()
       default:
     }
@@ -183,6 +213,7 @@ export class ServerRelay {
     if (chunk[at] !== 0x44 || end - at < 2) return
     const tag = chunk.toString('latin1', at, Math.min(end, at + this.#scanner.bodyBytes - 1))
     if (tag === 'DISCARD ALL' || tag === 'DEALLOCATE ALL') this.#events.onStatementsGone()
+    else if (tag === 'DEALLOCATE') this.#events.onDeallocated()
   }
 
   #joinSplit(chunk: Buffer): void {

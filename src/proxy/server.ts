@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { Server as Code, TransactionStatus } from '../wire/codes.ts'
+import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
 import { writeCancelRequest, writeStartup } from '../wire/startup.ts'
 import { type Outcome, Owed, type OwedAnswers } from './answers.ts'
@@ -17,10 +17,11 @@ import {
 import type { NodeCounters } from './counters.ts'
 import type { Reported, ReportedValues } from './reported.ts'
 import { ServerRelay } from './server-relay.ts'
-import { Settings } from './settings.ts'
+import type { Settings } from './settings.ts'
 import { describeSocketError, dial, type LinkSecurity, type ServerTls } from './startup/dial.ts'
 import type { ServerAccount } from './startup/server-account.ts'
 import { ServerStatements, type Statement } from './statements.ts'
+import type { DatabaseStats } from './stats.ts'
 
 /** Where a server connection goes. */
 export interface Target {
@@ -41,6 +42,10 @@ export interface ServerUser {
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void
   /** What the server says beside its answers to the proxy's own questions: a whole message. */
   onAside(code: number, message: Buffer): void
+  /** DISCARD ALL or DEALLOCATE ALL was carried out. */
+  onStatementsGone(): void
+  /** The request has to be sent again: nothing of its answer was passed on. */
+  onRetry(): void
   /** Answers to pass on; `idle` when after them nothing is outstanding and no transaction is open. */
   onServerData(chunk: Buffer, idle: boolean): void
   onServerWritable(): void
@@ -77,6 +82,8 @@ export interface ServerOptions {
   clock: Clock
   timers: Timers
   counters: NodeCounters
+  /** What is counted of its database; asked for when the login has succeeded. */
+  stats: () => DatabaseStats
   owner: ServerOwner
 }
 
@@ -117,10 +124,16 @@ export class ServerConnection {
   customNames: ReadonlySet<string> = noNames
   /** Something was done on it that nobody else may see: it is closed when its client has gone. */
   isSpoiled = false
+  /** Counts what has an end of its own (Sync or Query): an error discards the rest of its unit alone. */
+  unit = 0
+  /** What a DEALLOCATE that is on its way means, when it succeeds. */
+  deallocating: (() => void) | undefined
+  /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
+  sequenceOwner: object | undefined
   /** The question about the session is prepared on it. */
   knowsQuestion = false
-  /** When the transaction that is open, or the request that runs, began. */
-  busySinceMs = 0
+  /** When the transaction that is open began; 0 when there is none. */
+  transactionSinceMs = 0
   processId = 0
   secret: Buffer = Buffer.alloc(0)
   idleSinceMs = 0
@@ -133,7 +146,14 @@ export class ServerConnection {
   readonly #relayed = new ServerRelay({
     onParameter: body => this.#noteParameter(body),
     onReady: () => this.#onReadyForQuery(),
-    onStatementsGone: () => this.#forgetStatements(),
+    onStatementsGone: () => {
+      this.#forgetStatements()
+      this.#user?.onStatementsGone()
+    },
+    onDeallocated: () => {
+      this.deallocating?.()
+      this.deallocating = undefined
+    },
     onPlanChanged: () => {
       this.#plansChanged = true
     },
@@ -150,6 +170,7 @@ export class ServerConnection {
   readonly #idleConversation = new IdleConversation(body => this.#noteParameter(body))
   #used = false
   #unitStartMs = 0
+  #stats: DatabaseStats | undefined
   #cancels = 0
   #releaseWanted = false
   #asked: ((answer: Answer) => void) | undefined
@@ -230,6 +251,40 @@ export class ServerConnection {
     return this.#state === State.Idle && this.#idleConversation.atBoundary
   }
 
+  /** Whom it works for; undefined for nobody. */
+  get user(): ServerUser | undefined {
+    return this.#user
+  }
+
+  /** What it does, in PgBouncer's words: `tested` while it is reset between two clients. */
+  get stateName(): 'new' | 'active' | 'tested' | 'idle' {
+    switch (this.#state) {
+      case State.Login:
+        return 'new'
+      case State.Resetting:
+        return 'tested'
+      case State.Idle:
+        return 'idle'
+      default:
+        return 'active'
+    }
+  }
+
+  /** Where it connects from: `address:port`. */
+  get localAddress(): string {
+    return `${this.#socket.localAddress ?? '?'}:${this.#socket.localPort ?? 0}`
+  }
+
+  /** TLS for people; empty without. */
+  get tls(): string {
+    return this.#security?.description ?? ''
+  }
+
+  /** What was sent to it and has not left yet. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength
+  }
+
   /** Gives an idle connection to a client. */
   use(user: ServerUser): void {
     this.#user = user
@@ -248,10 +303,11 @@ export class ServerConnection {
     return this.#socket.write(chunk)
   }
 
-  /** The client's answer to a challenge. */
-  answerChallenge(message: Buffer): void {
+  /** The client's answer to a challenge: the body of its message. */
+  answerChallenge(body: Buffer): void {
+    if (!this.#login.mayAnswer(body)) return
     this.#limitLogin()
-    this.#socket.write(message)
+    this.#socket.write(frame(ClientCode.Password, body))
   }
 
   pause(): void {
@@ -266,7 +322,9 @@ export class ServerConnection {
   request(kind: Owed, nowMs: number, outcome?: Outcome): void {
     this.#used = true
     if (this.owed.isEmpty) this.#unitStartMs = nowMs
+    if (this.#stats) countRequest(this.#stats, kind)
     if (!this.owed.push(kind, outcome)) return
+    if (kind === Owed.Sync || kind === Owed.Query) this.unit++
     this.unsynced = kind !== Owed.Sync && kind !== Owed.Query
   }
 
@@ -309,7 +367,31 @@ export class ServerConnection {
     return this.#relayed.putIn()
   }
 
-  /** Since when it works on the oldest request that it has not answered; only while it works on one. */
+  /**
+   * The request that was just passed on is alone, and its client can send it again: when it fails because a prepared
+   * statement does not fit its tables any more, it is prepared anew and tried again.
+   */
+  armRetry(): void {
+    this.#relayed.arm()
+  }
+
+  #retry(): void {
+    if (this.#state === State.Active) this.#user?.onRetry()
+    else this.#finished()
+  }
+
+  /** Gives up all prepared statements; its client must wait for `done`. */
+  giveUpPlans(done: () => void): void {
+    this.#plansChanged = false
+    this.ask(deallocateAll, 1, ({ failed }) => {
+      if (this.#state === State.Closed) return
+      this.#forgetStatements()
+      if (failed) this.isSpoiled = true
+      done()
+    })
+  }
+
+  /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
   get requestSinceMs(): number {
     return this.#unitStartMs
   }
@@ -322,7 +404,10 @@ export class ServerConnection {
     this.#user = undefined
     if (this.isSpoiled) return this.destroy()
     this.#socket.resume()
-    if (this.#plansChanged) return this.#giveUpPlans()
+    if (this.#plansChanged) {
+      this.#state = State.Active
+      return this.giveUpPlans(() => this.checkIn())
+    }
     // A cancel request that is on its way must not hit the next client.
     if (this.#cancels > 0) {
       this.#state = State.Resetting
@@ -333,18 +418,9 @@ export class ServerConnection {
 
   #isClean = false
 
-  #giveUpPlans(): void {
-    this.#plansChanged = false
-    this.#state = State.Active
-    this.ask(deallocateAll, 1, ({ failed }) => {
-      if (failed || this.status !== TransactionStatus.Idle) return this.destroy()
-      this.#forgetStatements()
-      this.checkIn()
-    })
-  }
-
   #forgetStatements(): void {
     this.statements.clear()
+    this.unnamed = undefined
     this.knowsQuestion = false
   }
 
@@ -388,6 +464,8 @@ export class ServerConnection {
   ask(messages: Buffer, readyForQueries: number, done: (answer: Answer) => void): void {
     this.#state = State.Asking
     this.#used = true
+    // A simple query does away with it.
+    this.unnamed = undefined
     this.#asked = done
     this.#conversation = new QuestionConversation(readyForQueries, (code, body) => this.#aside(code, body))
     this.#socket.resume()
@@ -410,6 +488,7 @@ export class ServerConnection {
   #relay(chunk: Buffer): void {
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
+    if (this.#relayed.takeRetry()) return this.#retry()
     this.#user?.onServerData(passed, this.isAtRest)
     if (this.#state !== State.Finishing) return
     if (this.owed.isCopyIn) this.abort()
@@ -417,11 +496,23 @@ export class ServerConnection {
   }
 
   #onReadyForQuery(): void {
+    this.deallocating = undefined
     const { clock, counters } = this.#options
     const nowMs = clock.nowMs()
     counters.queries++
     counters.latency.observe(nowMs - this.#unitStartMs)
+    if (this.#stats) this.#countAnswer(this.#stats, nowMs)
+    if (this.status === TransactionStatus.Idle) this.transactionSinceMs = 0
+    else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
     this.#unitStartMs = nowMs
+  }
+
+  #countAnswer(stats: DatabaseStats, nowMs: number): void {
+    stats.queries++
+    stats.queryMs += nowMs - this.#unitStartMs
+    if (this.status !== TransactionStatus.Idle) return
+    stats.transactions++
+    stats.transactionMs += nowMs - (this.transactionSinceMs || this.#unitStartMs)
   }
 
   #noteParameter(body: Buffer): void {
@@ -484,6 +575,7 @@ export class ServerConnection {
     this.reported = this.#options.reports.of(this.reported)
     this.#state = State.Active
     this.#conversation = undefined
+    this.#stats = this.#options.stats()
     this.#user?.onServerReady(this)
   }
 
@@ -541,7 +633,7 @@ export class ServerConnection {
     this.#timer?.cancel()
     if (failed || this.status !== TransactionStatus.Idle) return this.destroy()
     this.settings = this.#options.native
-    this.unnamed = undefined
+    this.sequenceOwner = undefined
     this.#plansChanged = false
     this.#forgetStatements()
     this.#becomeIdle()
@@ -590,5 +682,15 @@ export class ServerConnection {
   #silentFailure(message: string): LoginFailure {
     if (this.challenged) return { kind: 'lost', message }
     return { kind: this.#login.heard ? 'not_accepting' : 'unreachable', message }
+  }
+}
+
+/** Statements that the proxy prepares on its own account are the server's alone. */
+function countRequest(stats: DatabaseStats, kind: Owed): void {
+  if (kind === Owed.Bind) stats.binds++
+  else if (kind === Owed.OwnParse) stats.serverParses++
+  else if (kind === Owed.Parse || kind === Owed.SkippedParse) {
+    stats.clientParses++
+    if (kind === Owed.Parse) stats.serverParses++
   }
 }

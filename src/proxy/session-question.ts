@@ -21,7 +21,8 @@ export const pinReasons = {
   session_authorization: 'it has changed its session_user (SET SESSION AUTHORIZATION)',
   sql_prepare: 'it has a statement prepared by SQL (PREPARE)',
   unseen_setting: 'it has set something under a name that could not be seen (set_config)',
-  library: 'it has loaded a library (LOAD), or changed something that cannot be asked for',
+  other_state:
+    'it has something that cannot be asked for (LOAD, setseed, temporary replication slots and the like)',
   long_statement: 'a statement was too long to be looked through',
   unread_state: 'its state could not be read from the server',
   sequence: 'it may ask for the last value that it took from a sequence (currval, lastval)',

@@ -87,6 +87,8 @@ export class StatementCache {
 interface OnServer {
   name: string
   usedAt: number
+  /** The unit of the server connection in which it is parsed, while nobody knows whether that succeeds. */
+  unit: number | undefined
 }
 
 /** The statements that a server connection knows. */
@@ -108,10 +110,22 @@ export class ServerStatements {
   }
 
   /** A name for a statement that is about to be parsed. */
-  add(statement: Statement): string {
+  add(statement: Statement, unit: number): string {
     const name = `pgherd_${++this.#names}`
-    this.#known.set(statement, { name, usedAt: ++this.#uses })
+    this.#known.set(statement, { name, usedAt: ++this.#uses, unit })
     return name
+  }
+
+  /** Its Parse has succeeded. */
+  confirm(statement: Statement, name: string): void {
+    const known = this.#known.get(statement)
+    if (known?.name === name) known.unit = undefined
+  }
+
+  /** Whether it is parsed in a unit before `unit` that may still fail: then nobody knows whether it is there. */
+  isUncertain(statement: Statement, unit: number): boolean {
+    const parsedIn = this.#known.get(statement)?.unit
+    return parsedIn !== undefined && parsedIn < unit
   }
 
   /** Takes the one out that was not used for longest, when there are more than `max`. Returns its name. */
@@ -132,7 +146,7 @@ export class ServerStatements {
 
   /** It is still there: the Close was not carried out. */
   restore(statement: Statement, name: string): void {
-    if (!this.#known.has(statement)) this.#known.set(statement, { name, usedAt: 0 })
+    if (!this.#known.has(statement)) this.#known.set(statement, { name, usedAt: 0, unit: undefined })
   }
 
   clear(): void {

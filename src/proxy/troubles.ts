@@ -30,13 +30,15 @@ export class Troubles {
     this.#full.delete(node)
   }
 
-  unreachable(node: string): void {
+  /** False when that is known already. */
+  unreachable(node: string): boolean {
     const nowMs = this.#clock.nowMs()
     const known = this.#unreachable.get(node)
     // Several clients find out about one failure: it counts once.
-    if (known && nowMs < known.untilMs) return
+    if (known && nowMs < known.untilMs) return false
     const pauseMs = Math.min(pauseMaxMs, known ? known.pauseMs * 2 : pauseFirstMs)
     this.#unreachable.set(node, { untilMs: nowMs + pauseMs, pauseMs })
+    return true
   }
 
   /** The nodes without those in trouble; all of them when every one is: then trying is better than nothing. */

@@ -16,17 +16,24 @@ function send(message: FromWorker): void {
 function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
   const { settings, index, mockSecret } = message
   const log = createLogger({ level: settings.log.level as LogLevel, format: settings.log.format })
-  worker = new Worker({
-    settings,
-    index,
-    clock: systemClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log: log.child({ worker: index }),
-    mockSecret: Buffer.from(mockSecret, 'hex'),
-    send,
-    onStopped: () => systemTimers.after(50, () => process.exit(0)),
-  })
+  try {
+    worker = new Worker({
+      settings,
+      index,
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+      log: log.child({ worker: index }),
+      mockSecret: Buffer.from(mockSecret, 'hex'),
+      memory: () => process.memoryUsage(),
+      send,
+      onStopped: () => systemTimers.after(50, () => process.exit(0)),
+    })
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    log.fatal({ event: 'worker.failed', worker: index }, `a data worker cannot start: ${why}`)
+    process.exit(1)
+  }
   worker.start()
 }
 

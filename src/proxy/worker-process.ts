@@ -7,6 +7,7 @@ import type { Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import type { WorkerCountersData } from './counters.ts'
 import type { Arrival, Taker } from './entrance.ts'
+import type { GatesData } from './gates.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 
 export interface WorkerProcessOptions {
@@ -134,6 +135,10 @@ export class WorkerProcess implements Taker {
     this.send({ kind: 'settings', settings: settings(), index: this.index, mockSecret })
   }
 
+  setGates(gates: GatesData): void {
+    this.send({ kind: 'gates', gates })
+  }
+
   send(message: ToWorker): void {
     if (this.#options.child.connected) this.#options.child.send(message)
   }
@@ -181,7 +186,7 @@ export class WorkerProcess implements Taker {
         break
       case 'taken':
         this.#clients = message.clients
-        this.#release(message.connection)
+        for (const connection of message.connections) this.#release(connection)
         break
       case 'counters':
         this.counters = message.counters
@@ -190,6 +195,9 @@ export class WorkerProcess implements Taker {
       case 'suspect':
       case 'cancel':
       case 'cancelled':
+      case 'console_command':
+      case 'console_cancel':
+      case 'console_told':
         break
       default:
         message satisfies never

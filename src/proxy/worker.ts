@@ -6,11 +6,15 @@ import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { type CancelKey, CancelKeys } from './cancels.ts'
 import { Client, type ClientHost } from './client.ts'
+import { shown } from './console/columns.ts'
+import { PinLedger } from './console/pins.ts'
+import { WorkerConsole } from './console/worker-console.ts'
 import type { LoginFailure } from './conversations.ts'
-import { WorkerCounters } from './counters.ts'
+import { type PoolGauges, WorkerCounters } from './counters.ts'
 import { type Database, Databases } from './database.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { DisconnectReason } from './failures.ts'
+import { Gates } from './gates.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 import { LimitsCache, type PoolMode, serverDatabase } from './limits.ts'
 import { ReportedValues } from './reported.ts'
@@ -18,6 +22,7 @@ import type { ServerConnection, Target } from './server.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
 import { type Arrival, ClientStartup, type StartupHost } from './startup/client-startup.ts'
 import { Security } from './startup/security.ts'
+import { type DatabaseStats, StatsBook } from './stats.ts'
 
 export interface WorkerOptions {
   settings: WorkerSettings
@@ -29,12 +34,17 @@ export interface WorkerOptions {
   log: Logger
   /** Makes up what an unknown user would have; the same in every worker. */
   mockSecret: Buffer
+  memory: () => NodeJS.MemoryUsage
   send: (message: FromWorker) => void
   /** Everything is closed: the process may end. */
   onStopped: () => void
 }
 
 const countersEveryMs = 250
+/** What averages of the console are about: at least the last period, at most the last two. */
+const statsPeriodMs = 60_000
+/** Pools whose figures are told one by one; those of the others are added up. */
+const poolsMax = 200
 /** Connections beyond `clientsMax` that may be open before they have said what they want. */
 const silentClientsMax = 100
 
@@ -55,9 +65,15 @@ export class Worker implements ClientHost, StartupHost {
   readonly #dispatcher: Dispatcher
   readonly #limits: LimitsCache
   readonly #databases: Databases
+  readonly #gates = new Gates()
+  readonly #stats: StatsBook
+  readonly #pins = new PinLedger(this.counters.pinned)
+  readonly #console: WorkerConsole
   readonly #timers: Timer[] = []
   /** Cancel requests that other workers are asked about, by number. */
   readonly #asked = new Map<number, () => void>()
+  /** Connections that have arrived and are yet to be confirmed. */
+  #taken: number[] = []
   #requests = 0
   #stopping = false
 
@@ -75,6 +91,17 @@ export class Worker implements ClientHost, StartupHost {
     this.#keys = new CancelKeys(options.random)
     this.#limits = new LimitsCache(options.settings)
     this.#databases = new Databases(options.clock)
+    this.#stats = new StatsBook(options.clock.nowMs())
+    this.#console = new WorkerConsole({
+      ...options,
+      counters: this.counters,
+      clients: () => this.#clients,
+      pools: () => this.#dispatcher.pools,
+      arriving: () => this.#arriving.size,
+      pins: this.#pins,
+      sendCounters: () => this.#sendCounters(),
+      onEnd: reason => this.#onGone(reason),
+    })
     this.#dispatcher = new Dispatcher({
       clock: options.clock,
       timers: options.timers,
@@ -83,6 +110,8 @@ export class Worker implements ClientHost, StartupHost {
       settings: options.settings,
       limits: this.#limits,
       databases: this.#databases,
+      gates: this.#gates,
+      stats: this.#stats,
       reports: new ReportedValues(),
       firstTurn: options.index,
       onSuspect: (node, reason) => options.send({ kind: 'suspect', node, reason }),
@@ -96,10 +125,23 @@ export class Worker implements ClientHost, StartupHost {
 
   start(): void {
     this.#timers.push(
-      this.timers.every(1000, () => this.#dispatcher.tick()),
+      this.timers.every(1000, () => this.#tick()),
       this.timers.every(countersEveryMs, () => this.#sendCounters()),
+      this.timers.every(statsPeriodMs, () => this.#stats.turn(this.clock.nowMs())),
     )
     this.#options.send({ kind: 'ready' })
+  }
+
+  #tick(): void {
+    this.#dispatcher.tick()
+    const { pool, users } = this.#settings
+    const limitsIdle =
+      pool.clientIdleTimeoutMs > 0 || Object.values(users).some(user => (user.clientIdleTimeoutMs ?? 0) > 0)
+    if (!limitsIdle) return
+    const nowMs = this.clock.nowMs()
+    for (const client of [...this.#clients]) {
+      client.limitIdleTime(nowMs, this.#limits.of(client.database, client.user))
+    }
   }
 
   /** `socket` comes with a connection, unless it broke on the way. */
@@ -107,7 +149,7 @@ export class Worker implements ClientHost, StartupHost {
     switch (message.kind) {
       case 'connection':
         if (socket) this.#accept(socket, message.route)
-        this.#options.send({ kind: 'taken', connection: message.connection, clients: this.#connections })
+        this.#confirm(message.connection)
         return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
@@ -130,6 +172,15 @@ export class Worker implements ClientHost, StartupHost {
       case 'settings':
         this.#reload(message.settings)
         return
+      case 'gates':
+        this.#gates.set(message.gates)
+        this.#dispatcher.onGatesChanged()
+        return
+      case 'console_ask':
+      case 'console_rows':
+      case 'console_done':
+        this.#console.onMessage(message)
+        return
       default:
         message satisfies never
     }
@@ -149,7 +200,6 @@ export class Worker implements ClientHost, StartupHost {
     this.counters.accepted++
     // A socket that was handed over has lost what it was opened with.
     socket.allowHalfOpen = true
-    socket.setNoDelay(true)
     // Room for cancel requests and for being told no, but not for any number that says nothing.
     if (this.#connections >= this.#settings.clientsMax + silentClientsMax) {
       this.counters.disconnects.too_many_clients++
@@ -160,8 +210,18 @@ export class Worker implements ClientHost, StartupHost {
     this.counters.clients = this.#connections
   }
 
+  /** Says that a connection has arrived: when many come, once for all that have come within a moment. */
+  #confirm(connection: number): void {
+    this.#taken.push(connection)
+    if (this.#taken.length > 1) return
+    this.timers.after(1, () => {
+      this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#connections })
+      this.#taken = []
+    })
+  }
+
   get #connections(): number {
-    return this.#arriving.size + this.#clients.size
+    return this.#arriving.size + this.#clients.size + this.#console.size
   }
 
   // What a client asks of the worker.
@@ -175,9 +235,13 @@ export class Worker implements ClientHost, StartupHost {
 
   onArrived(startup: ClientStartup, arrival: Arrival): void {
     this.#arriving.delete(startup)
+    if (this.#console.take(arrival)) return
     const client = new Client(arrival, this)
     this.#clients.add(client)
-    client.begin()
+    if (!this.#gates.isDisabled(client.database)) return client.begin()
+    client.end('database_disabled', `database "${shown(client.database)}" is disabled`, {
+      hint: 'An operator has closed it to new clients (DISABLE on the console).',
+    })
   }
 
   acquire(client: Client): void {
@@ -208,6 +272,10 @@ export class Worker implements ClientHost, StartupHost {
     return this.#keys.register(client, client.session ? undefined : server.processId)
   }
 
+  statsOf(database: string): DatabaseStats {
+    return this.#stats.of(database)
+  }
+
   modeOf(database: string, user: string): PoolMode {
     return this.#limits.of(database, user).mode
   }
@@ -221,7 +289,9 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   onPinned(client: Client, before: readonly PinReason[]): void {
-    const added = client.session?.pins.filter(reason => !before.includes(reason)) ?? []
+    const pins = client.session?.pins ?? []
+    this.#pins.change(client, before, pins, this.clock.nowMs())
+    const added = pins.filter(reason => !before.includes(reason))
     for (const reason of added) {
       this.counters.pins[reason]++
       this.log.info(
@@ -242,13 +312,18 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   onEnd(client: Client | ClientStartup, reason: DisconnectReason): void {
-    this.counters.disconnects[reason]++
     if (client instanceof ClientStartup) this.#arriving.delete(client)
     else {
       this.#clients.delete(client)
+      if (client.session) this.#pins.change(client, client.session.pinsTold, [], 0)
       this.#keys.forget(client)
       this.#dispatcher.onEnded(client)
     }
+    this.#onGone(reason)
+  }
+
+  #onGone(reason: DisconnectReason): void {
+    this.counters.disconnects[reason]++
     this.counters.clients = this.#connections
     if (this.#stopping) this.#endWhenEmpty()
   }
@@ -265,16 +340,32 @@ export class Worker implements ClientHost, StartupHost {
 
   #cancelHere(processId: number, secret: Buffer, done: (found: boolean) => void): void {
     const client = this.#keys.find(processId, secret)
-    const server = client?.server
-    // Between two requests there is nothing to cancel, and what comes next is not meant.
-    if (server?.isBusy) {
-      this.counters.cancelsForwarded++
-      server.cancel(() => done(true))
-    } else done(client !== undefined)
+    if (!client) return done(this.#console.cancel(processId, secret))
+    this.counters.cancelsForwarded += client.cancel(() => done(true)) ? 1 : 0
   }
 
   #sendCounters(): void {
-    this.#options.send({ kind: 'counters', counters: this.counters.data() })
+    const databases = this.#stats.data(this.clock.nowMs())
+    this.#options.send({ kind: 'counters', counters: this.counters.data(databases, this.#poolGauges()) })
+  }
+
+  #poolGauges(): PoolGauges[] {
+    const gauges: PoolGauges[] = []
+    for (const pool of this.#dispatcher.pools) {
+      const { idleCount: idle, size, waitingCount: waiting } = pool
+      const active = size - idle
+      if (gauges.length < poolsMax) {
+        const node = pool.home.target.node
+        gauges.push({ database: shown(pool.database), user: shown(pool.user), node, waiting, active, idle })
+        continue
+      }
+      gauges[poolsMax] ??= { database: 'other', user: 'other', node: 'other', waiting: 0, active: 0, idle: 0 }
+      const others = gauges[poolsMax]
+      others.waiting += waiting
+      others.active += active
+      others.idle += idle
+    }
+    return gauges
   }
 
   // The end: sessions at rest go at once, the others when they come to rest or time is up.
@@ -282,6 +373,7 @@ export class Worker implements ClientHost, StartupHost {
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
+    this.#console.end('shutdown', 'the proxy is shutting down')
     const endAtRest = (): void => {
       for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
       for (const client of [...this.#clients])

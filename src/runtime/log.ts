@@ -67,7 +67,13 @@ function toText(json: string): string {
   const rest = Object.entries(fields)
   if (rest.length > 0) text += ` (${rest.map(([name, value]) => `${name}=${asText(value)}`).join(' ')})`
   if (err?.message) text += `: ${err.message}`
-  return `${text}\n`
+  return `${onOneLine(text)}\n`
+}
+
+/** What clients choose, such as a user's name, must not look like a line of its own or move a terminal's cursor. */
+function onOneLine(text: string): string {
+  const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return text.replace(/\p{Cc}/gu, escaped)
 }
 
 function asText(value: unknown): string {

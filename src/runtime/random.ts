@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomFillSync } from 'node:crypto'
 
 /** Randomness by injection, so that a run can be repeated from its seed. */
 export interface Random {
@@ -8,9 +8,26 @@ export interface Random {
   bytes(count: number): Buffer
 }
 
+/** Asking the system costs as much for a few bytes as for thousands: they are drawn ahead, and each is used once. */
+function drawnAhead(): (count: number) => Buffer {
+  const drawn = Buffer.alloc(4096)
+  let used = drawn.length
+  return count => {
+    if (count > drawn.length / 16) return randomBytes(count)
+    if (used + count > drawn.length) {
+      randomFillSync(drawn)
+      used = 0
+    }
+    const bytes = Buffer.from(drawn.subarray(used, used + count))
+    drawn.fill(0, used, used + count)
+    used += count
+    return bytes
+  }
+}
+
 export const systemRandom: Random = {
   next: () => Math.random(),
-  bytes: count => randomBytes(count),
+  bytes: drawnAhead(),
 }
 
 /** A repeatable generator (mulberry32) for tests and simulation. Its bytes are not secret. */

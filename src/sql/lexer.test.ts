@@ -63,6 +63,52 @@ test('comments, nested too, separate and are not seen', () => {
   assert.deepEqual(tokensOf('a--x\nb/* /* y */ z */c -- end'), ['Word a', 'Word b', 'Word c'])
 })
 
+test('a constant with escapes goes on after a line break, a plain one ends', () => {
+  assert.deepEqual(tokensOf("E'a'\n'\\'b' c"), ["String a'\n'\\'b", 'Word c'])
+  assert.deepEqual(tokensOf("E'a' -- x\n  '\\'b' c"), ["String a' -- x\n  '\\'b", 'Word c'])
+  assert.deepEqual(tokensOf("E'a' '\\' c"), ['String a', 'String \\', 'Word c'])
+  assert.deepEqual(tokensOf("'a'\n'\\' c"), ['String a', 'String \\', 'Word c'])
+  assert.deepEqual(tokensOf("'a'\n'\\'b' c", false), ["String a'\n'\\'b", 'Word c'])
+  assert.deepEqual(tokensOf("N'\\'b' c", false), ["String \\'b", 'Word c'])
+})
+
+test('a number ends where no exponent follows', () => {
+  assert.deepEqual(tokensOf("1e5 1e'\\'' 1E-3 1e- 1_000.5e+2x"), [
+    'Number 1e5',
+    'Number 1',
+    "String \\'",
+    'Number 1E-3',
+    'Number 1',
+    'Word e',
+    'Other -',
+    'Number 1_000.5e+2',
+    'Word x',
+  ])
+})
+
+test('the text of tokens: folded words, single quotes for doubled ones, simple escapes', () => {
+  const read = (sql: string) => {
+    const bytes = Buffer.from(sql)
+    const lexer = new Lexer(bytes, 0, bytes.length)
+    lexer.next()
+    return lexer
+  }
+  const decoded = (sql: string): string | undefined => {
+    const bytes = read(sql).decoded()
+    return bytes && Buffer.from(bytes).toString()
+  }
+  assert.equal(read('SeLeCt').text(), 'select')
+  assert.equal(read('"A""b"').text(), 'A"b')
+  assert.equal(read('U&"a"').isUnicode, true)
+  assert.equal(read('"a""b"').isUnicode, false)
+  assert.equal(decoded("'a''b\\n'"), "a'b\\n")
+  assert.equal(decoded("E'a''b\\n\\\\\\''"), "a'b\n\\'")
+  assert.equal(decoded("$x$a''b\\n$x$"), "a''b\\n")
+  for (const sql of ["E'\\x41'", "E'\\u0041'", "E'a'\n'b'", "X'41'", "U&'a'"]) {
+    assert.equal(decoded(sql), undefined, sql)
+  }
+})
+
 test('what never ends, ends with the text', () => {
   for (const sql of ["'a", '"a', '$$a', '$t$a $t', '/* a', "E'a\\", '-- a']) {
     assert.ok(tokensOf(sql).length <= 1, sql)

@@ -2,7 +2,7 @@ import { Authentication, Client, headerBytes, Server, Startup, TransactionStatus
 
 /** Codecs of the messages that the proxy writes or reads itself. Everything else only passes through. */
 
-export type Severity = 'ERROR' | 'FATAL'
+export type Severity = 'ERROR' | 'FATAL' | 'NOTICE'
 
 export interface ErrorFields {
   severity: Severity

@@ -3,11 +3,11 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { md5Secret } from '../../src/auth/md5.ts'
+import { formatVerifier, makeVerifier } from '../../src/auth/scram.ts'
 import { Host } from '../../src/cli/host.ts'
 import type { LoginRefusal } from '../../src/proxy/startup/login-refusals.ts'
 import { createLogger } from '../../src/runtime/log.ts'
-import { md5Secret } from '../../src/auth/md5.ts'
-import { formatVerifier, makeVerifier } from '../../src/auth/scram.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { query, startTestCluster, type TestCluster } from '../support/postgres.ts'
@@ -39,7 +39,7 @@ before(async () => {
   cluster = await startTestCluster()
   const { primary } = cluster
   const roles = [
-    `create role ada login password '${passwords.ada}'`,
+    `create role ada login replication password '${passwords.ada}'`,
     `set password_encryption = 'md5'; create role bob login password '${passwords.bob}'`,
     `set password_encryption = 'scram-sha-256'; create role cleo login password '${passwords.cleo}'`,
     `create role dora login password '${passwords.dora}'`,
@@ -51,7 +51,7 @@ before(async () => {
   await askForPasswords(primary, [
     'host all bob all md5',
     'host all dora all password',
-    'host all all all scram-sha-256',
+    'host all,replication all all scram-sha-256',
   ])
   const frida = await makeVerifier(passwords.frida, Buffer.from('some other salt!'))
   const users = [
@@ -74,6 +74,7 @@ before(async () => {
       { type: 'host', database: 'all', user: 'bob', address: '127.0.0.0/8', method: 'md5' },
       { type: 'host', database: 'all', user: 'dora', address: '127.0.0.0/8', method: 'password' },
       { type: 'host', database: 'all', user: 'postgres', address: '127.0.0.0/8', method: 'trust' },
+      { type: 'host', database: 'replication', user: 'ada', address: '127.0.0.0/8', method: 'scram-sha-256' },
       { type: 'host', database: 'postgres', user: 'all', address: '127.0.0.0/8', method: 'scram-sha-256' },
     ],
   })
@@ -101,7 +102,11 @@ const connection = (user: string, more = ''): string =>
 const refusals = async (reason: LoginRefusal): Promise<number> =>
   (await proxyCounters(host.config.admin.port)).loginRefusals[reason]
 
-async function isRefused(reason: LoginRefusal, attempt: () => Promise<string>, message: RegExp): Promise<void> {
+async function isRefused(
+  reason: LoginRefusal,
+  attempt: () => Promise<string>,
+  message: RegExp,
+): Promise<void> {
   const before = await refusals(reason)
   assert.match(await attempt(), message)
   await until(`${reason} is counted`, async () => (await refusals(reason)) > before)
@@ -123,7 +128,10 @@ test('psql logs in with md5, in clear, and by a plain secret of the users file',
 
 test('node-postgres logs in, again and again', async () => {
   for (let i = 0; i < 5; i++) {
-    const rows = await query(port, 'select current_user::text as me', { user: 'ada', password: passwords.ada })
+    const rows = await query(port, 'select current_user::text as me', {
+      user: 'ada',
+      password: passwords.ada,
+    })
     assert.deepEqual(rows, [{ me: 'ada' }])
   }
 })
@@ -159,7 +167,11 @@ test('nobody else learns whether a user exists', async () => {
 })
 
 test('a rule refuses before any question, and so does no rule', async () => {
-  await isRefused('rejected', async () => (await psql(connection('mallory'), whoAmI)).err, /access rules reject/)
+  await isRefused(
+    'rejected',
+    async () => (await psql(connection('mallory'), whoAmI)).err,
+    /access rules reject/,
+  )
   const elsewhere = connection('ada').replace('dbname=postgres', 'dbname=template1')
   await isRefused(
     'no_rule',
@@ -185,6 +197,13 @@ test('a changed password counts after a few seconds', async () => {
   await until('the old password is refused', async () => (await login('greta-Geheim-8')) === 2, 15_000)
 })
 
+test('replication has rules of its own', async () => {
+  const connect = (user: 'ada' | 'cleo') =>
+    psql(connection(user, 'replication=true'), 'IDENTIFY_SYSTEM', { PGPASSWORD: passwords[user] })
+  assert.match((await connect('ada')).out, /^\d+\|1\|/)
+  assert.match((await connect('cleo')).err, /no entry .* for replication connection from host "127.0.0.1"/)
+})
+
 test('messages that are none of the login end it', async () => {
   await isRefused(
     'malformed',
@@ -199,15 +218,31 @@ test('messages that are none of the login end it', async () => {
   )
 })
 
-test('no secret is in the log, or in the environment or the arguments of a worker', { skip: process.platform !== 'linux' }, async () => {
+test('no secret is in the log, or in the environment or the arguments of a worker', {
+  skip: process.platform !== 'linux',
+}, async () => {
   assert.match(logged, /password authentication failed for user "nobody"/)
   for (const password of [...Object.values(passwords), wrong, 'greta-Geheim']) {
     assert.ok(!logged.includes(password), `${password.split('-')[0]}'s password is in the log`)
   }
   assert.doesNotMatch(logged, /SCRAM-SHA-256\$|md5[0-9a-f]{32}/)
   for (const { pid } of host.proxy?.workers ?? []) {
-    const told = (await readFile(`/proc/${pid}/environ`, 'latin1')) + (await readFile(`/proc/${pid}/cmdline`, 'latin1'))
+    const told =
+      (await readFile(`/proc/${pid}/environ`, 'latin1')) + (await readFile(`/proc/${pid}/cmdline`, 'latin1'))
     assert.match(told, /PATH=/)
     assert.doesNotMatch(told, /Geheim/)
   }
+})
+
+test('whom the servers have to check again gets no connection that pgherd has logged in', async () => {
+  const login = (password: string) => psql(connection('ada'), whoAmI, { PGPASSWORD: password })
+  assert.equal((await login(passwords.ada)).code, 0)
+  const { proxy } = host.config
+  const auth = { ...proxy.auth, method: 'passthrough' as const }
+  await host.reload({ ...host.config, proxy: { ...proxy, auth } })
+  for (let i = 0; i < 4; i++) {
+    // The words of the server, and not of pgherd.
+    assert.match((await login(wrong)).err, /FATAL: {2}password authentication failed for user "ada"/)
+  }
+  assert.equal((await login(passwords.ada)).out, 'ada')
 })

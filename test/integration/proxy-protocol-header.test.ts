@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect as connectTcp } from 'node:net'
 import { after, before, test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import { Host } from '../../src/cli/host.ts'
 import { createLogger } from '../../src/runtime/log.ts'
 import { writeStartup } from '../../src/wire/startup.ts'
+import { Authority } from '../support/certificates.ts'
+import { startHaproxy } from '../support/haproxy.ts'
 import { testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { need, programPath } from '../support/need.ts'
+import { freePorts } from '../support/ports.ts'
 import { startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -18,8 +27,12 @@ before(async () => {
 
 after(() => cluster?.stop())
 
-/** Runs with a proxy that takes headers from the given ranges, and lets only 192.0.2.0/24 in. */
-async function through(ranges: string[], use: (port: number) => Promise<void>): Promise<void> {
+/** Runs with a proxy that takes headers from the given ranges, and lets only 192.0.2.0/24 and 127.0.0.2 in. */
+async function through(
+  ranges: string[],
+  use: (port: number) => Promise<void>,
+  more: Record<string, unknown> = {},
+): Promise<void> {
   const config = await testConfig([{ name: 'a', port: cluster.primary.port }], {
     'log.level': 'info',
     'proxy.workers': 1,
@@ -27,7 +40,9 @@ async function through(ranges: string[], use: (port: number) => Promise<void>): 
     'proxy.auth.method': 'proxy',
     'proxy.auth.rules': [
       { type: 'host', database: 'all', user: 'all', address: '192.0.2.0/24', method: 'trust' },
+      { type: 'host', database: 'all', user: 'all', address: '127.0.0.2/32', method: 'trust' },
     ],
+    ...more,
   })
   const write = (line: string): void => {
     logged += line
@@ -106,5 +121,72 @@ test('from anywhere else a header is refused', async () => {
     }
     const client = send(port, startup)
     assert.match((await client.refused()).get('M') ?? '', /host "127.0.0.1"/)
+  })
+})
+
+test('TLS follows the header, also when it begins in the same packet', async () => {
+  const authority = await Authority.make('pgherd test')
+  const { certFile, keyFile } = await authority.issue('proxy', 'DNS:localhost')
+  const files = { 'proxy.tls.cert_file': certFile, 'proxy.tls.key_file': keyFile }
+  try {
+    await through(
+      ['127.0.0.0/8'],
+      async port => {
+        const plain = connectTcp({ port, host: '127.0.0.1' })
+        await once(plain, 'connect')
+        // Held back, so that the header and the handshake go as one.
+        plain.cork()
+        plain.write(binary)
+        const ca = await readFile(authority.caFile)
+        const tls = connectTls({ socket: plain, ca, servername: 'localhost', ALPNProtocols: ['postgresql'] })
+        plain.uncork()
+        await once(tls, 'secureConnect')
+        const client = new WireClient(port, tls)
+        client.expectMessages()
+        client.send(startup)
+        await client.ready()
+        client.close()
+      },
+      files,
+    )
+  } finally {
+    await authority.remove()
+  }
+})
+
+test('HAProxy in front tells where its clients come from', need('haproxy'), async t => {
+  const health = createServer((_, response) => void response.end()).listen(0, '127.0.0.1')
+  t.after(() => health.close())
+  await once(health, 'listening')
+  const checkPort = (health.address() as AddressInfo).port
+  await through(['127.0.0.1/32'], async port => {
+    for (const option of ['send-proxy', 'send-proxy-v2']) {
+      const [front] = await freePorts(1)
+      const haproxy = await startHaproxy(programPath('haproxy')!, [
+        {
+          name: 'pgherd',
+          port: front!,
+          path: '/',
+          servers: [{ name: 'a', port, checkPort }],
+          serverOptions: option,
+        },
+      ])
+      try {
+        for (const [localAddress, isKnown] of [
+          ['127.0.0.2', true],
+          ['127.0.0.3', false],
+        ] as const) {
+          const socket = connectTcp({ port: front!, host: '127.0.0.1', localAddress })
+          const client = new WireClient(front!, socket)
+          client.expectMessages()
+          client.send(startup)
+          if (isKnown) await client.ready()
+          else assert.match((await client.refused()).get('M') ?? '', /host "127.0.0.3"/)
+          client.close()
+        }
+      } finally {
+        await haproxy.stop()
+      }
+    }
   })
 })

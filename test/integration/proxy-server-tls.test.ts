@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFile, mkdtemp, rm } from 'node:fs/promises'
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -29,10 +29,19 @@ before(async () => {
   // For a name, not for the address that the proxy connects to.
   server = await authority.issue('db.example', 'DNS:db.example,DNS:localhost')
   ada = await authority.issue('ada', 'DNS:ada')
-  const files = { certFile: join(dir, 'server.crt'), keyFile: join(dir, 'server.key'), caFile: join(dir, 'ca.crt') }
+  const files = {
+    certFile: join(dir, 'server.crt'),
+    keyFile: join(dir, 'server.key'),
+    caFile: join(dir, 'ca.crt'),
+  }
   for (const name of ['certFile', 'keyFile', 'caFile'] as const) await copyFile(server[name], files[name])
   await giveTo(await serverAccount(), dir)
-  const settings = { ssl: 'on', ssl_cert_file: files.certFile, ssl_key_file: files.keyFile, ssl_ca_file: files.caFile }
+  const settings = {
+    ssl: 'on',
+    ssl_cert_file: files.certFile,
+    ssl_key_file: files.keyFile,
+    ssl_ca_file: files.caFile,
+  }
   cluster = await startTestCluster({ settings })
   await cluster.primary.query(`create role ada login password '${password}'`)
   await askForPasswords(cluster.primary, [
@@ -54,6 +63,7 @@ async function through(
   tls: Record<string, string>,
   use: (port: number, host: Host) => Promise<void>,
   more: Record<string, unknown> = {},
+  isUsable = true,
 ): Promise<void> {
   const named = Object.entries(tls).map(([key, value]) => [`proxy.server_tls.${key}`, value])
   const config = await testConfig([{ name: 'a', port: cluster.primary.port }], {
@@ -64,7 +74,8 @@ async function through(
   })
   const host = await startTestHost(config)
   try {
-    await until('the server is known', () => host.watcher.current().nodes.some(node => node.writable))
+    const isKnown = () => host.watcher.current().nodes.some(node => node.writable)
+    if (isUsable) await until('the server is known', isKnown)
     await use(config.proxy.port, host)
   } finally {
     await host.stop()
@@ -81,6 +92,12 @@ async function encryptedBy(tls: Record<string, string>): Promise<unknown> {
   return rows[0]
 }
 
+/** Neither the proxy's own questions nor a client comes through. */
+async function isRefused(tls: Record<string, string>): Promise<void> {
+  const use = (port: number) => assert.rejects(query(port, encryption), /there is no primary/)
+  await through(tls, use, {}, false)
+}
+
 const yes = { ssl: true, version: 'TLSv1.3', client_dn: null }
 
 test('the modes encrypt, and trust whom libpq trusts', async () => {
@@ -89,8 +106,8 @@ test('the modes encrypt, and trust whom libpq trusts', async () => {
   assert.deepEqual(await encryptedBy({ mode: 'require' }), yes)
   // The certificate is not for the address of the node, which verify-ca does not look at.
   assert.deepEqual(await encryptedBy({ mode: 'verify-ca', ca_file: authority.caFile }), yes)
-  await assert.rejects(encryptedBy({ mode: 'verify-ca', ca_file: strangers.caFile }), /no primary/)
-  await assert.rejects(encryptedBy({ mode: 'verify-full', ca_file: authority.caFile }), /no primary/)
+  await isRefused({ mode: 'verify-ca', ca_file: strangers.caFile })
+  await isRefused({ mode: 'verify-full', ca_file: authority.caFile })
 })
 
 test('verify-full takes a certificate that is for the host of the node', async () => {
@@ -112,7 +129,7 @@ test('without TLS at the server require is refused and prefer goes on', async ()
   await cluster.primary.query('select pg_reload_conf()')
   try {
     assert.deepEqual(await encryptedBy({ mode: 'prefer' }), { ssl: false, version: null, client_dn: null })
-    await assert.rejects(encryptedBy({ mode: 'require' }), /no primary/)
+    await isRefused({ mode: 'require' })
   } finally {
     await cluster.primary.query('alter system reset ssl')
     await cluster.primary.query('select pg_reload_conf()')
@@ -134,9 +151,10 @@ test('the client’s own login passes through, a cancel request is encrypted too
     })
     const raw = await WireClient.open(port, { user: 'postgres' })
     const sleeping = raw.query('select pg_sleep(20)')
-    cancelled.then(r => console.error('PSQL', r))
     await until('both run', async () => {
-      const rows = await cluster.primary.query(`select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'`)
+      const rows = await cluster.primary.query(
+        `select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'`,
+      )
       return rows.length === 2
     })
     const cancel = new WireClient(port)
@@ -147,7 +165,9 @@ test('the client’s own login passes through, a cancel request is encrypted too
     packet.set(raw.secret, 12)
     cancel.send(packet)
     await assert.rejects(sleeping, /canceling statement due to user request/)
-    await cluster.primary.query(`select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(20)' and usename = 'ada'`)
+    await cluster.primary.query(
+      `select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(20)' and usename = 'ada'`,
+    )
     assert.match((await cancelled).err, /canceling statement/)
     raw.close()
   })
@@ -170,6 +190,19 @@ test('the proxy binds its own login to the channel', async () => {
   )
 })
 
+test('servers that take nobody without TLS are asked about themselves with it', async () => {
+  const hba = join(cluster.primary.folder, 'pg_hba.conf')
+  const before = await readFile(hba, 'utf8')
+  await writeFile(hba, 'local all all trust\nhostssl all postgres all trust\n')
+  await cluster.primary.query('select pg_reload_conf()')
+  try {
+    assert.deepEqual(await encryptedBy({ mode: 'require' }), yes)
+  } finally {
+    await writeFile(hba, before)
+    await through({ mode: 'require' }, async port => void (await query(port, 'select pg_reload_conf()')))
+  }
+})
+
 test('replication passes through', async () => {
   await through({ mode: 'require' }, async port => {
     const client = new WireClient(port)
@@ -179,4 +212,25 @@ test('replication passes through', async () => {
     assert.ok(answers.some(({ code }) => code === 'D'))
     client.close()
   })
+})
+
+test('with TLS on both sides a login that binds the channel is told why it cannot be passed on', async () => {
+  const front = await authority.issue('front', 'DNS:localhost,IP:127.0.0.1')
+  const tls = { 'proxy.tls.cert_file': front.certFile, 'proxy.tls.key_file': front.keyFile }
+  await through(
+    { mode: 'require' },
+    async port => {
+      const login = (more: string) =>
+        psql(`host=127.0.0.1 port=${port} user=ada dbname=postgres sslmode=require ${more}`, 'select 1', {
+          PGPASSWORD: password,
+        })
+      const { err } = await login('')
+      assert.match(
+        err,
+        /cannot be passed on with SCRAM and channel binding\nHINT: .*proxy\.auth\.method: proxy/,
+      )
+      assert.equal((await login('channel_binding=disable')).out, '1')
+    },
+    tls,
+  )
 })

@@ -12,7 +12,7 @@ import { createLogger } from '../../src/runtime/log.ts'
 import { terminate, writeQuery } from '../../src/wire/messages.ts'
 import { writeCancelRequest, writeSslRequest } from '../../src/wire/startup.ts'
 import { Authority, type Certificate, renew } from '../support/certificates.ts'
-import { testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { askForPasswords, psql } from '../support/server-auth.ts'
 import { until } from '../support/wait.ts'
@@ -48,9 +48,15 @@ before(async () => {
   cluster = await startTestCluster()
   await cluster.primary.query(`create role ada login password '${password}'`)
   await cluster.primary.query(`create role mia login password '${password}'`)
+  await cluster.primary.query(`create role guest login`)
   await cluster.primary.query(`create role asker login superuser`)
-  await askForPasswords(cluster.primary, ['host all asker all trust', 'host all mia all trust', 'host all all all scram-sha-256'])
+  await askForPasswords(cluster.primary, [
+    'host all asker all trust',
+    'host all mia,guest all trust',
+    'host all all all scram-sha-256',
+  ])
   config = await testConfig([{ name: 'a', port: cluster.primary.port }], {
+    'proxy.client_login_timeout': '3s',
     'proxy.tls.mode': 'require',
     'proxy.tls.cert_file': installed.certFile,
     'proxy.tls.key_file': installed.keyFile,
@@ -60,8 +66,10 @@ before(async () => {
     ],
     'proxy.auth.method': 'proxy',
     'proxy.auth.query_user': 'asker',
+    'proxy.auth.maps': [{ map: 'visitors', certificate: '/^visitor-\\d+$', user: 'guest' }],
     'proxy.auth.rules': [
       { type: 'hostssl', database: 'all', user: 'mia', address: 'all', method: 'cert' },
+      { type: 'hostssl', database: 'all', user: 'guest', address: 'all', method: 'cert', map: 'visitors' },
       { type: 'hostssl', database: 'all', user: 'postgres', address: 'all', method: 'trust' },
       { type: 'hostssl', database: 'all', user: 'all', address: 'all', method: 'scram-sha-256' },
     ],
@@ -71,7 +79,13 @@ before(async () => {
   }
   const log = createLogger({ level: 'info', format: 'text', write })
   const parts = { agent: false, proxy: true, admin: true }
-  host = await Host.start({ config: { ...config, log: { ...config.log, level: 'info' } }, parts, log, writeLog: write, logFormat: 'text' })
+  host = await Host.start({
+    config: { ...config, log: { ...config.log, level: 'info' } },
+    parts,
+    log,
+    writeLog: write,
+    logFormat: 'text',
+  })
   port = config.proxy.port
   await untilRolesAreKnown(host)
 })
@@ -94,7 +108,12 @@ async function encrypted(options: ConnectionOptions = {}, direct = false): Promi
     const [answer] = (await once(socket, 'data')) as [Buffer]
     assert.equal(answer.toString(), 'S')
   }
-  const tls = connectTls({ socket, ca: await readFile(authority.caFile), servername: 'localhost', ...options })
+  const tls = connectTls({
+    socket,
+    ca: await readFile(authority.caFile),
+    servername: 'localhost',
+    ...options,
+  })
   await once(tls, 'secureConnect')
   return tls
 }
@@ -124,7 +143,9 @@ test('a cancel request needs no encryption, as with PostgreSQL', async () => {
   const client = await session('postgres')
   const answered = client.query('select pg_sleep(20)')
   await until('the query runs', async () => {
-    const rows = await cluster.primary.query(`select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'`)
+    const rows = await cluster.primary.query(
+      `select 1 from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'`,
+    )
     return rows.length === 1
   })
   const cancel = connectTcp({ port, host: '127.0.0.1' })
@@ -139,7 +160,10 @@ test('TLS without a request for it has to name the protocol', async () => {
   client.close()
   const silent = await encrypted({}, true).catch((error: Error) => error)
   if (!(silent instanceof Error)) await once(silent.resume(), 'end')
-  await assert.rejects(encrypted({ ALPNProtocols: ['http/1.1'] }, true), /no application protocol|ECONNRESET/i)
+  await assert.rejects(
+    encrypted({ ALPNProtocols: ['http/1.1'] }, true),
+    /no application protocol|ECONNRESET/i,
+  )
 })
 
 test('what came unencrypted behind the request for TLS is refused', async () => {
@@ -160,6 +184,15 @@ test('what is no TLS after all costs only its sender', async () => {
   next.close()
 })
 
+test('a handshake that does not go on ends with the time for the login', async () => {
+  const client = new WireClient(port)
+  client.send(writeSslRequest())
+  await until('the answer', () => client.raw.toString() === 'S')
+  client.send(Buffer.from([0x16, 3, 1, 0, 200]))
+  await until('it is closed', () => client.closed)
+  assert.equal(client.raw.length, 1)
+})
+
 test('the certificate follows the name that is asked for', async () => {
   const named = async (servername: string): Promise<string> => {
     const socket = await encrypted({ servername })
@@ -173,21 +206,29 @@ test('the certificate follows the name that is asked for', async () => {
 
 test('a client’s certificate says who it is, when its authority is trusted', async () => {
   const mia = await authority.issue('mia', 'DNS:mia')
-  const attempt = (certificate: Certificate) => async (): Promise<string> => {
-    const files = `sslcert=${certificate.certFile} sslkey=${certificate.keyFile}`
-    const target = `host=localhost port=${port} user=mia dbname=postgres sslmode=require ${files}`
-    const { err, out } = await psql(target, 'select current_user')
-    return out || err
-  }
+  const attempt =
+    (certificate: Certificate, user = 'mia') =>
+    async (): Promise<string> => {
+      const files = `sslcert=${certificate.certFile} sslkey=${certificate.keyFile}`
+      const target = `host=localhost port=${port} user=${user} dbname=postgres sslmode=require ${files}`
+      const { err, out } = await psql(target, 'select current_user')
+      return out || err
+    }
   assert.equal(await attempt(mia)(), 'mia')
-  assert.match(await attempt(ada)(), /certificate authentication failed for user "mia": the certificate is of "ada"/)
+  assert.match(
+    await attempt(ada)(),
+    /certificate authentication failed for user "mia": the certificate is of "ada"/,
+  )
   assert.match(await attempt(stranger)(), /the client certificate is not valid/)
   const without = `host=localhost port=${port} user=mia dbname=postgres sslmode=require`
   assert.match((await psql(without, 'select 1')).err, /no valid certificate was shown/)
 })
 
 test('much data passes both ways, and a slow reader is waited for', async () => {
-  const client = await connect(port, { ssl: { ca: await readFile(authority.caFile, 'utf8') }, host: 'localhost' } as never)
+  const client = await connect(port, {
+    ssl: { ca: await readFile(authority.caFile, 'utf8') },
+    host: 'localhost',
+  } as never)
   const { rows } = await client.query<{ data: string }>(`select repeat('0123456789', 3000000) as data`)
   assert.equal(rows[0]?.data.length, 30_000_000)
   const back = await client.query<{ bytes: number }>('select length($1) as bytes', [rows[0]?.data])
@@ -198,7 +239,9 @@ test('much data passes both ways, and a slow reader is waited for', async () => 
   slow.socket.pause()
   slow.send(writeQuery(`select repeat('x', 1000000) from generate_series(1, 60)`))
   await until('the server waits for the reader', async () => {
-    const rows = await cluster.primary.query(`select 1 from pg_stat_activity where wait_event = 'ClientWrite'`)
+    const rows = await cluster.primary.query(
+      `select 1 from pg_stat_activity where wait_event = 'ClientWrite'`,
+    )
     return rows.length === 1
   })
   slow.socket.resume()
@@ -246,4 +289,12 @@ test('a new certificate is used from the next handshake on, and a broken one nev
   await copyFile(keep, installed.keyFile)
   await running.query('select 1')
   running.close()
+})
+
+test('with a certificate that is none a proxy does not start, and says why', async () => {
+  const broken = join(dir, 'broken.crt')
+  await writeFile(broken, 'no certificate')
+  const overrides = { 'proxy.tls.cert_file': broken, 'proxy.tls.key_file': installed.keyFile }
+  const failing = await testConfig([{ name: 'a', port: cluster.primary.port }], overrides)
+  await assert.rejects(startTestHost(failing), { name: 'TlsError', code: 'unusable', message: /broken\.crt/ })
 })

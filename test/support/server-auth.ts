@@ -34,6 +34,10 @@ export async function psql(
     return { code: 0, out: stdout.trim(), err: stderr.trim() }
   } catch (cause) {
     const failure = cause as { code?: number; stdout?: string; stderr?: string }
-    return { code: failure.code ?? -1, out: (failure.stdout ?? '').trim(), err: (failure.stderr ?? '').trim() }
+    return {
+      code: failure.code ?? -1,
+      out: (failure.stdout ?? '').trim(),
+      err: (failure.stderr ?? '').trim(),
+    }
   }
 }

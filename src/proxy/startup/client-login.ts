@@ -8,6 +8,7 @@ import {
   methodFor,
   type PasswordMethod,
   passwordFits,
+  type Secret,
   type ServerCredentials,
   serverCredentials,
 } from '../../auth/secrets.ts'
@@ -22,14 +23,15 @@ import { MessageReader } from '../../wire/reader.ts'
 import type { ErrorDetails } from '../failures.ts'
 import type { ClientSecurity } from './client-tls.ts'
 import type { LoginRefusal } from './login-refusals.ts'
-import { isLoopback, ServerAccount } from './server-account.ts'
-import type { UserEntry, UserSecrets } from './user-secrets.ts'
+import { isLoopback, type ServerAccount, type ServerAccounts } from './server-account.ts'
+import type { UserSecrets } from './user-secrets.ts'
 
 /** What logins at the proxy are checked with; replaced as a whole at a reload. */
 export interface LoginRules {
   rules: readonly HbaRule[]
   maps: ReadonlyMap<string, CertificateMap>
   secrets: UserSecrets
+  accounts: ServerAccounts
   throttle: ThrottleState
   mockSecret: Buffer
 }
@@ -46,9 +48,18 @@ export interface ClientLoginOptions {
   random: Random
   log: Logger
   send: (message: Buffer) => void
-  /** May come in. `rest` is what came behind the login. AuthenticationOk is the caller's to send. */
-  onAccepted: (account: ServerAccount, rest: Buffer) => void
+  onAccepted: (accepted: Accepted) => void
   onRefused: (reason: LoginRefusal, message: string, details: ErrorDetails) => void
+}
+
+/** The client may come in. */
+export interface Accepted {
+  /** What to log in to servers with. */
+  account: ServerAccount
+  /** The last message of the exchange: to be sent with AuthenticationOk, since one write costs less than two. */
+  last: Buffer | undefined
+  /** What came behind the login. */
+  rest: Buffer
 }
 
 /** What a client may send ahead of the questions. */
@@ -133,7 +144,7 @@ export class ClientLogin {
       case 'reject':
         return this.#refuse('rejected', hbaRefusal(rule, connection))
       case 'trust':
-        return this.#accept(rules.secrets.inFile(connection.user))
+        return this.#accept(serverCredentials(rules.secrets.inFile(connection.user)))
       case 'cert':
         return this.#checkCertificate(rule)
       case 'password':
@@ -150,7 +161,7 @@ export class ClientLogin {
     const map = rule.map === undefined ? undefined : rules.maps.get(rule.map)
     const isMissing = rule.map !== undefined && !map
     if (name !== undefined && !isMissing && certificateFits(name, user, map)) {
-      return this.#accept(rules.secrets.inFile(user))
+      return this.#accept(serverCredentials(rules.secrets.inFile(user)))
     }
     const shown = name === undefined ? 'no valid certificate was shown' : `the certificate is of "${name}"`
     const why = isMissing ? `there is no map "${rule.map}"` : shown
@@ -167,11 +178,11 @@ export class ClientLogin {
     this.#ask(Authentication.CleartextPassword, empty, async body => {
       const password = readPassword(body)
       if (!password || password.length === 0) return this.#malformed('the password is empty or broken')
-      const entry = await rules.secrets.find(user, database)
-      const fits = await passwordFits(user, entry?.secret ?? rules.secrets.mock(user), password)
-      if (!entry || !fits) return this.#wrongPassword()
+      const secret = await rules.secrets.find(user, database)
+      const fits = await passwordFits(user, secret ?? rules.secrets.mock(user), password)
+      if (!secret || !fits) return this.#wrongPassword()
       // The servers' own secret may be another form of the same password.
-      this.#accept(entry, { ...serverCredentials(entry.secret), password })
+      this.#accept({ ...serverCredentials(secret), password })
     })
   }
 
@@ -179,22 +190,21 @@ export class ClientLogin {
   async #askProof(ruled: PasswordMethod): Promise<void> {
     const { connection, random, rules } = this.#options
     const { database, user } = connection
-    const entry = await rules.secrets.find(user, database)
-    if (methodFor(ruled, entry?.secret, rules.secrets.usual) === 'scram-sha-256')
-      return await this.#askScram(entry)
+    const secret = await rules.secrets.find(user, database)
+    if (methodFor(ruled, secret, rules.secrets.usual) === 'scram-sha-256') return await this.#askScram(secret)
     const salt = random.bytes(md5SaltBytes)
     this.#ask(Authentication.MD5Password, salt, body => {
       const answer = readPassword(body)
       if (!answer) return this.#malformed('the answer to the md5 challenge is broken')
-      if (!entry || !md5Fits(user, entry.secret, salt, answer)) return this.#wrongPassword()
-      this.#accept(entry)
+      if (!secret || !md5Fits(user, secret, salt, answer)) return this.#wrongPassword()
+      this.#accept(serverCredentials(secret))
     })
   }
 
-  async #askScram(entry: UserEntry | undefined): Promise<void> {
+  async #askScram(secret: Secret | undefined): Promise<void> {
     const { connection, random, rules, security } = this.#options
     const { user } = connection
-    const verifier = await rules.secrets.verifier(user, entry?.secret)
+    const verifier = await rules.secrets.verifier(user, secret)
     const channelBinding: ServerChannelBinding = security?.binding
       ? { kind: 'offered', data: security.binding }
       : { kind: 'none' }
@@ -207,53 +217,35 @@ export class ClientLogin {
       const { mockSecret } = rules
       const { mechanism } = first
       const scram = new ScramServer({ user, verifier, mockSecret, mechanism, channelBinding, random })
-      this.#continueScram(scram, first.data, entry)
+      this.#continueScram(scram, first.data, secret)
     })
   }
 
-  #continueScram(scram: ScramServer, data: Buffer | undefined, entry: UserEntry | undefined): void {
+  #continueScram(scram: ScramServer, data: Buffer | undefined, secret: Secret | undefined): void {
     const step = scram.receive(data)
     switch (step.kind) {
       case 'challenge':
         return this.#ask(Authentication.SASLContinue, step.body, body =>
-          this.#continueScram(scram, body, entry),
+          this.#continueScram(scram, body, secret),
         )
       case 'success':
-        this.#options.send(authentication(Authentication.SASLFinal, step.body))
-        return this.#accept(entry, serverCredentials(entry?.secret, step.keys))
+        return this.#accept(
+          serverCredentials(secret, step.keys),
+          authentication(Authentication.SASLFinal, step.body),
+        )
       default:
         if (step.code === 'wrong_password') return this.#wrongPassword()
         return this.#malformed(step.message)
     }
   }
 
-  #accept(
-    entry: UserEntry | undefined,
-    credentials: ServerCredentials = serverCredentials(entry?.secret),
-  ): void {
+  #accept(credentials: ServerCredentials, last?: Buffer): void {
     if (this.#over) return
     this.#over = true
     this.#throttle('succeeded')
-    const { connection, log, onAccepted, random, rules } = this.#options
-    const { user } = connection
-    // Those of a plain password's login here are made with a salt that no server has.
-    const keys = entry?.serverKeys ?? credentials.keys
-    const account = new ServerAccount({
-      user,
-      credentials: { ...credentials, keys },
-      random,
-      onKeys: found => {
-        if (entry?.secret.kind === 'plain') entry.serverKeys = found
-      },
-      onRefused: (node, reason) => {
-        rules.secrets.forget(user)
-        log.warn(
-          { event: 'server.login_refused', user, node },
-          `${node} refused the login of "${user}": ${reason}`,
-        )
-      },
-    })
-    onAccepted(account, this.#ahead)
+    const { connection, onAccepted, rules } = this.#options
+    const account = rules.accounts.renewed(connection.user, credentials)
+    onAccepted({ account, last, rest: this.#ahead })
   }
 
   #wrongPassword(): void {

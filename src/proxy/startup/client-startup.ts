@@ -34,7 +34,7 @@ export interface Arrival {
   readonly replication: boolean
   /** Minor version of protocol 3 that is spoken. */
   readonly minor: number
-  /** NegotiateProtocolVersion, to be sent before anything else; undefined when there is none, or it was sent. */
+  /** To be sent before anything else: NegotiateProtocolVersion, or the end of a login; undefined for nothing. */
   readonly negotiation: Buffer | undefined
   /** What has come behind the startup packets and the login. */
   readonly ahead: Buffer
@@ -101,11 +101,10 @@ export class ClientStartup {
     this.#socket = socket
     this.#route = route
     this.#host = host
-    this.#ip = socket.remoteAddress ?? '?'
+    // A listener for both kinds of addresses shows IPv4 within IPv6.
+    this.#ip = (socket.remoteAddress ?? '?').replace(/^::ffff:(?=\d+\.)/, '')
     this.address = addressOf(this.#ip, socket.remotePort ?? 0)
     if (host.security.isBalancer(socket.remoteAddress)) this.#state = 'header'
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, 30_000)
     this.#listen()
     const { timers, loginTimeoutMs } = host
     this.#timer = timers.after(loginTimeoutMs, () =>
@@ -320,8 +319,8 @@ export class ClientStartup {
       random,
       log,
       send: message => void this.#socket.write(message),
-      onAccepted: (account, rest) =>
-        this.#arrive({ ...wish, negotiation: undefined, ahead: rest, credentials: account }),
+      onAccepted: ({ account, last, rest }) =>
+        this.#arrive({ ...wish, negotiation: last, ahead: rest, credentials: account }),
       onRefused: (reason, message, details) => this.#refuse(reason, message, details),
     })
     const ahead = this.#ahead
@@ -347,15 +346,19 @@ export class ClientStartup {
   /** Ends the connection; with a message the client is told why, as a FATAL ErrorResponse. */
   end(reason: DisconnectReason, message?: string, more?: ErrorDetails): void {
     if (this.#state === 'over') return
+    // In the middle of a handshake nothing can be told.
+    const isMute = this.#state === 'encrypting'
     this.#state = 'over'
     this.#timer?.cancel()
     this.#login?.close()
     if (message !== undefined) {
       this.#host.log.debug({ client: this.address, reason }, message)
-      if (this.#socket.writable) this.#socket.write(writeErrorResponse(errorFor(reason, message, more)))
+      if (this.#socket.writable && !isMute)
+        this.#socket.write(writeErrorResponse(errorFor(reason, message, more)))
     }
     // A client that does not read is not waited for long.
-    this.#socket.destroySoon()
+    if (isMute) this.#socket.destroy()
+    else this.#socket.destroySoon()
     if (this.#socket.writableLength > 0) {
       this.#host.timers.after(farewellMs, () => this.#socket.destroy())
     }

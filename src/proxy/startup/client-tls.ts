@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { commonName } from '../../auth/certificates.ts'
 import { serverEndPoint } from '../../auth/channel-binding.ts'
+import { describeTls } from './dial.ts'
 import type { ClientTls } from './tls-contexts.ts'
 
 /** What is known of a client's TLS once it is agreed on. */
@@ -44,10 +45,13 @@ export function encryptClient(socket: Socket, tls: ClientTls, options: EncryptOp
     // One that is not valid is refused below, by a message that tells why.
     rejectUnauthorized: false,
   })
-  const fail = (error: Error): void => onFailed(`TLS could not be agreed on: ${error.message}`)
-  encrypted.on('error', fail)
+  let isSecure = false
+  // Stays for good: whoever has given up meanwhile listens to nothing.
+  encrypted.on('error', error => {
+    if (!isSecure) onFailed(`TLS could not be agreed on: ${error.message}`)
+  })
   encrypted.once('secure', () => {
-    encrypted.off('error', fail)
+    isSecure = true
     if (direct && encrypted.alpnProtocol !== applicationProtocol) {
       encrypted.destroy()
       return onFailed('TLS without a request for it has to name the protocol "postgresql" (ALPN)')
@@ -58,7 +62,7 @@ export function encryptClient(socket: Socket, tls: ClientTls, options: EncryptOp
     onSecure(encrypted, {
       binding: own && serverEndPoint(own.raw),
       certificateName: certificate.name,
-      description: `${encrypted.getProtocol() ?? 'TLS'}/${encrypted.getCipher().standardName}`,
+      description: describeTls(encrypted),
     })
   })
 }
@@ -76,5 +80,5 @@ function certificateOf(socket: TLSSocket): { name: string | undefined } | { prob
   const problem =
     typeof handle?.verifyError === 'function' ? handle.verifyError() : new Error('it could not be checked')
   if (problem) return { problem: `the client certificate is not valid: ${problem.message}` }
-  return { name: commonName(socket.getPeerCertificate().subject as { CN?: string | string[] }) }
+  return { name: commonName(socket.getPeerCertificate().subject) }
 }

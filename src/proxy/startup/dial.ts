@@ -13,6 +13,8 @@ export interface ServerTls {
 export interface LinkSecurity {
   /** What SCRAM can bind itself to (see `serverEndPoint`). */
   binding: Buffer | undefined
+  /** For people: `TLSv1.3/TLS_AES_256_GCM_SHA384`. */
+  description: string
 }
 
 export interface DialOptions {
@@ -85,8 +87,20 @@ function encrypt(
   encrypted.on('error', error => fail(describeTlsError(error)))
   encrypted.once('secureConnect', () => {
     const certificate = encrypted.getPeerX509Certificate()
-    open(encrypted, { binding: certificate && serverEndPoint(certificate.raw) })
+    open(encrypted, {
+      binding: certificate && serverEndPoint(certificate.raw),
+      description: describeTls(encrypted),
+    })
   })
+}
+
+/**
+ * The same for a driver's connection. With `prefer` there is no TLS then: a driver cannot go on without when the
+ * server has none.
+ */
+export function driverTls(tls: ServerTls | undefined): ConnectionOptions | undefined {
+  if (!tls || tls.mode === 'prefer') return undefined
+  return { secureContext: tls.context, ...verification(tls) }
 }
 
 /** What is checked of the server's certificate. */
@@ -99,6 +113,11 @@ function verification({ mode }: ServerTls): ConnectionOptions {
     default:
       return { rejectUnauthorized: false }
   }
+}
+
+/** Version and cipher, for people. */
+export function describeTls(socket: TLSSocket): string {
+  return `${socket.getProtocol() ?? 'TLS'}/${socket.getCipher().standardName}`
 }
 
 /** What went wrong on a connection, in the words of the log. */

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { type AddressRange, inRange, parseAddress, parseRange } from '../../auth/addresses.ts'
+import { type CertificateMap, certificateMaps } from '../../auth/certificates.ts'
 import type { HbaRule } from '../../auth/hba.ts'
-import { parseHba, parseHbaObjects } from '../../auth/hba-parse.ts'
+import { missingMapProblems, parseHba, parseHbaObjects } from '../../auth/hba-parse.ts'
 import { type Secret, serverCredentials } from '../../auth/secrets.ts'
 import { emptyThrottle } from '../../auth/throttle.ts'
 import { parseUsersFile } from '../../auth/users-file.ts'
@@ -16,7 +17,7 @@ import type { Target } from '../server.ts'
 import type { LoginRules } from './client-login.ts'
 import type { ServerTls } from './dial.ts'
 import { SecretsLookup } from './secrets-lookup.ts'
-import { ServerAccount } from './server-account.ts'
+import { ServerAccount, ServerAccounts } from './server-account.ts'
 import { type ClientTls, loadClientTls, loadServerTls } from './tls-contexts.ts'
 import { UserSecrets } from './user-secrets.ts'
 
@@ -65,6 +66,7 @@ export class Security {
   rules: LoginRules | undefined
   readonly #options: SecurityOptions
   readonly #throttle = emptyThrottle()
+  readonly #accounts: ServerAccounts
   #balancers: readonly AddressRange[] = []
   #lookup: SecretsLookup | undefined
 
@@ -72,6 +74,11 @@ export class Security {
   constructor(options: SecurityOptions) {
     this.#options = options
     const { auth, proxyProtocolFrom, serverTls, tls } = options.settings
+    this.#accounts = new ServerAccounts(options.random, (user, node, reason) => {
+      this.rules?.secrets.forget(user)
+      const event = 'server.login_refused'
+      options.log.warn({ event, user, node }, `${node} refused the login of "${user}": ${reason}`)
+    })
     this.clientTls = loadClientTls(tls)
     this.serverTls = loadServerTls(serverTls)
     this.#takeAuth(auth)
@@ -116,33 +123,31 @@ export class Security {
   }
 
   #takeAuth(auth: AuthSettings): void {
-    const rules = auth.method === 'proxy' ? readRules(auth) : undefined
+    const { maps, problems } = certificateMaps(auth.maps, 'configuration', 'proxy.auth.maps')
+    const rules = auth.method === 'proxy' ? readRules(auth, new Set(maps.keys()), problems) : undefined
     const known = rules ? this.#readUsers(auth.usersFile) : new Map<string, Secret | undefined>()
     this.#lookup?.retire()
     this.#lookup = rules && auth.query && this.#makeLookup(auth.query, known)
-    this.rules = rules && this.#rulesOf(rules, known, this.#lookup)
+    this.rules = rules && this.#rulesOf(rules, maps, known, this.#lookup)
   }
 
   #rulesOf(
     rules: readonly HbaRule[],
+    maps: ReadonlyMap<string, CertificateMap>,
     known: ReadonlyMap<string, Secret | undefined>,
     lookup: SecretsLookup | undefined,
   ): LoginRules {
     const { clock, mockSecret } = this.#options
     const ask = lookup && ((user: string, database: string) => lookup.find(user, database))
     const secrets = new UserSecrets({ known, ask, mockSecret, clock })
-    return { rules, maps: new Map(), secrets, throttle: this.#throttle, mockSecret }
+    return { rules, maps, secrets, accounts: this.#accounts, throttle: this.#throttle, mockSecret }
   }
 
   #makeLookup(query: AuthQuerySettings, known: ReadonlyMap<string, Secret | undefined>): SecretsLookup {
     const { log, random, settings, targets, timers } = this.#options
     const { password, user } = query
-    const account = new ServerAccount({
-      user,
-      credentials: password === undefined ? serverCredentials(known.get(user)) : { password },
-      random,
-      onRefused: () => undefined,
-    })
+    const account = new ServerAccount({ user, random, onRefused: () => undefined })
+    account.renew(password === undefined ? serverCredentials(known.get(user)) : { password })
     return new SecretsLookup({
       query,
       account,
@@ -165,12 +170,14 @@ export class Security {
   }
 }
 
-function readRules({ hbaFile, rules }: AuthSettings): readonly HbaRule[] {
-  const table =
-    hbaFile === undefined
-      ? parseHbaObjects(rules, 'configuration', 'proxy.auth.rules')
-      : parseHba(readText(hbaFile), hbaFile)
-  const [problem] = table.problems
+function readRules(
+  { hbaFile, rules }: AuthSettings,
+  maps: ReadonlySet<string>,
+  ofMaps: readonly Problem[],
+): readonly HbaRule[] {
+  const [file, path] = hbaFile === undefined ? ['configuration', 'proxy.auth.rules'] : [hbaFile, undefined]
+  const table = path === undefined ? parseHba(readText(file), file) : parseHbaObjects(rules, file, path)
+  const [problem] = [...ofMaps, ...table.problems, ...missingMapProblems(table.rules, maps, file, path)]
   if (problem) throw new SecurityError('broken_rules', `${placeOf(problem)}: ${problem.message}`)
   return table.rules
 }

@@ -1,3 +1,4 @@
+import { sameText } from '../../auth/md5.ts'
 import type { ScramKeys } from '../../auth/scram.ts'
 import type { ServerCredentials } from '../../auth/secrets.ts'
 import { ServerLogin } from '../../auth/server-login.ts'
@@ -7,22 +8,34 @@ import type { LinkSecurity } from './dial.ts'
 
 export interface ServerAccountOptions {
   user: string
-  credentials: ServerCredentials
   random: Random
-  /** Keys that a server's challenge has led to: with them later logins of this user cost no hashing. */
-  onKeys?: (keys: ScramKeys) => void
   /** A server did not let this user in with these credentials. `reason` holds nothing secret. */
   onRefused: (node: string, reason: string) => void
 }
 
-/** What the proxy logs in to servers with for one user. The secrets in it are not to be seen from outside. */
+/**
+ * What the proxy logs in to servers with for one user, shared by all clients of that user: what the newest login has
+ * brought is right, also for those who came before the password was changed. The secrets in it are not to be seen
+ * from outside.
+ */
 export class ServerAccount {
   readonly #options: ServerAccountOptions
-  #credentials: ServerCredentials
+  #credentials: ServerCredentials = {}
+  /** Keys that a server's challenge has led to with the password: they save the hash at the next login. */
+  #found: ScramKeys | undefined
 
   constructor(options: ServerAccountOptions) {
     this.#options = options
-    this.#credentials = options.credentials
+  }
+
+  /** A client has logged in, and this is what that has brought; nothing changes when it has brought nothing. */
+  renew(credentials: ServerCredentials): void {
+    const { keys, md5, password } = credentials
+    if (keys === undefined && md5 === undefined && password === undefined) return
+    const before = this.#credentials.password
+    const isSame = before !== undefined && password !== undefined && sameText(before, password)
+    if (!isSame) this.#found = undefined
+    this.#credentials = credentials
   }
 
   /** The proxy's part of the login on a new connection to `host`. */
@@ -30,7 +43,7 @@ export class ServerAccount {
     const { user, random } = this.#options
     return new ServerLogin({
       user,
-      credentials: this.#credentials,
+      credentials: { ...this.#credentials, keys: this.#found ?? this.#credentials.keys },
       tls: security,
       cleartextAllowed: isLoopback(host),
       random,
@@ -38,8 +51,7 @@ export class ServerAccount {
   }
 
   keep(keys: ScramKeys): void {
-    this.#credentials = { ...this.#credentials, keys }
-    this.#options.onKeys?.(keys)
+    this.#found = keys
   }
 
   /** Takes the body of the ErrorResponse that a login has ended with. */
@@ -47,6 +59,32 @@ export class ServerAccount {
     const fields = readErrorFields(body)
     // Class 28 is about who logs in; the rest (no such database, no such setting) is not.
     if (fields.get('C')?.startsWith('28')) this.#options.onRefused(node, fields.get('M') ?? 'no message')
+  }
+}
+
+/** Most users whose accounts are kept for their next login; the one that has not logged in for longest is forgotten. */
+const accountsMax = 10_000
+
+/** The accounts of the users who have logged in here. */
+export class ServerAccounts {
+  readonly #random: Random
+  readonly #onRefused: (user: string, node: string, reason: string) => void
+  readonly #accounts = new Map<string, ServerAccount>()
+
+  constructor(random: Random, onRefused: (user: string, node: string, reason: string) => void) {
+    this.#random = random
+    this.#onRefused = onRefused
+  }
+
+  /** The account of a user, with what a login has just brought. */
+  renewed(user: string, credentials: ServerCredentials): ServerAccount {
+    const onRefused = (node: string, reason: string): void => this.#onRefused(user, node, reason)
+    const account = this.#accounts.get(user) ?? new ServerAccount({ user, random: this.#random, onRefused })
+    account.renew(credentials)
+    this.#accounts.delete(user)
+    this.#accounts.set(user, account)
+    if (this.#accounts.size > accountsMax) this.#accounts.delete(this.#accounts.keys().next().value!)
+    return account
   }
 }
 

@@ -1,13 +1,6 @@
-import { makeVerifier, mockVerifier, type ScramKeys, type ScramVerifier } from '../../auth/scram.ts'
+import { makeVerifier, mockVerifier, type ScramVerifier } from '../../auth/scram.ts'
 import type { Secret } from '../../auth/secrets.ts'
 import type { Clock } from '../../runtime/clock.ts'
-
-/** A user who may log in by a password, and what it has led to so far. */
-export interface UserEntry {
-  readonly secret: Secret
-  /** Keys for servers' challenges, found out with the password: they save the hash at the next login there. */
-  serverKeys: ScramKeys | undefined
-}
 
 /** Asks a server for the secret of a user; rejects when none could be asked. */
 export type AskSecret = (user: string, database: string) => Promise<Secret | undefined>
@@ -35,8 +28,7 @@ export class UserSecrets {
    */
   readonly usual: 'md5' | 'scram-sha-256'
   readonly #options: UserSecretsOptions
-  readonly #known = new Map<string, UserEntry>()
-  readonly #answers = new Map<string, { entry: Promise<UserEntry | undefined>; untilMs: number }>()
+  readonly #answers = new Map<string, { secret: Promise<Secret | undefined>; untilMs: number }>()
   readonly #verifiers = new Map<string, { secret: Secret | undefined; verifier: Promise<ScramVerifier> }>()
   readonly #hasPlain: boolean
 
@@ -46,26 +38,23 @@ export class UserSecrets {
     const scram = secrets.filter(({ kind }) => kind === 'scram').length
     this.usual = options.ask || scram * 2 >= secrets.length ? 'scram-sha-256' : 'md5'
     this.#hasPlain = secrets.some(({ kind }) => kind === 'plain')
-    for (const [user, secret] of options.known) {
-      if (secret) this.#known.set(user, { secret, serverKeys: undefined })
-    }
   }
 
   /** Undefined for a user who is not known or has no secret. Rejects when no server could be asked. */
-  async find(user: string, database: string): Promise<UserEntry | undefined> {
+  async find(user: string, database: string): Promise<Secret | undefined> {
     const { ask, clock, known } = this.#options
-    if (known.has(user) || !ask) return this.#known.get(user)
+    if (known.has(user) || !ask) return known.get(user)
     const kept = this.#answers.get(user)
-    if (kept && clock.nowMs() < kept.untilMs) return await kept.entry
-    const entry = ask(user, database).then(secret => secret && { secret, serverKeys: undefined })
-    keep(this.#answers, user, { entry, untilMs: clock.nowMs() + answerMaxMs })
-    entry.catch(() => this.forget(user))
-    return await entry
+    if (kept && clock.nowMs() < kept.untilMs) return await kept.secret
+    const secret = ask(user, database)
+    keep(this.#answers, user, { secret, untilMs: clock.nowMs() + answerMaxMs })
+    secret.catch(() => this.forget(user))
+    return await secret
   }
 
   /** What the users file says of a user, without asking anybody. */
-  inFile(user: string): UserEntry | undefined {
-    return this.#known.get(user)
+  inFile(user: string): Secret | undefined {
+    return this.#options.known.get(user)
   }
 
   /** What an unknown user's password is compared with, at the cost that most users' have. It never counts. */

@@ -32,7 +32,7 @@ const bannedCalls = [
   /\bperformance\.now\b/,
   /\b(setTimeout|setInterval|setImmediate)\b/,
   /\bMath\.random\b/,
-  /\bconsole\./,
+  /(?<![.\w])console\.(?:log|info|warn|error|debug|trace|table|dir)\b/,
   /\bprocess\.env\b/,
 ]
 

@@ -34,9 +34,10 @@ function shown({ meta }: Field, value: unknown): string {
   if (Array.isArray(value))
     return value.map(each => (typeof each === 'string' ? each : nameIn(each))).join(', ')
   if (typeof value === 'object') return Object.keys(value).join(', ')
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
   // Loaded values are numbers, defaults are as they are written in a file.
-  const read = typeof value === 'string' ? (readers[meta.kind]?.(value) ?? value) : value
-  return String(meta.kind === 'duration' ? Number(read) / 1000 : read)
+  const read = typeof value === 'string' ? (readers[meta.kind]?.(value) ?? value) : Number(value)
+  return typeof read === 'number' && meta.kind === 'duration' ? String(read / 1000) : String(read)
 }
 
 const readers: Partial<Record<Field['meta']['kind'], (text: string) => number | undefined>> = {

@@ -4,6 +4,7 @@ import type { Overrides } from '../config/layers.ts'
 import { formatProblem } from '../config/problem.ts'
 import { type Change, planReload, reloadReport } from '../config/reload.ts'
 import type { Config, SectionName } from '../config/schema.ts'
+import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { createLogger, type Logger } from '../runtime/log.ts'
 import { Host } from './host.ts'
 import { loadChecked } from './load-checked.ts'
@@ -37,13 +38,13 @@ export async function run(io: CommandIo, request: RunRequest): Promise<void> {
   process.on('uncaughtException', fail)
   const stop = new StopRequest(log)
   try {
-    let reloads: Reloads | undefined
-    const commands = {
-      reload: async () => (await reloads?.reload()) ?? ['the process is still starting'],
-      stop: (why: string) => stop.ask(why),
+    const commands: OperatorCommands = {
+      reload: () => Promise.resolve(['the process is still starting']),
+      stop: why => stop.ask(why),
     }
     const host = await Host.start({ config, parts, log, writeLog, logFormat, commands })
-    reloads = new Reloads(host, request, io, log, stop)
+    const reloads = new Reloads(host, request, io, log, stop)
+    commands.reload = () => reloads.reload()
     try {
       if (!stop.isAsked) io.stdout(`pgherd is ready: ${placesOf(host)}\n`)
       await stop.asked

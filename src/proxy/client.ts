@@ -207,10 +207,6 @@ export class Client implements ServerUser {
     return this.#state === State.Waiting
   }
 
-  get isActive(): boolean {
-    return this.#state === State.Active
-  }
-
   /** Nothing of the client is on the way in either direction. */
   get isAtRest(): boolean {
     return (
@@ -219,6 +215,19 @@ export class Client implements ServerUser {
       this.#ahead.length === 0 &&
       (this.#server?.isAtRest ?? false)
     )
+  }
+
+  /** Ending it now cuts nothing off: it has asked for nothing yet, or has been answered. */
+  get wantsNothing(): boolean {
+    switch (this.#state) {
+      case State.Active:
+        return this.isAtRest
+      case State.Resting:
+        return this.#ahead.length === 0
+      default:
+        // Before it was told that its session has begun, it may send ahead but not count on an answer.
+        return !this.#greeted
+    }
   }
 
   #onData(chunk: Buffer): void {
@@ -364,7 +373,6 @@ export class Client implements ServerUser {
   /** The server has nothing more to do for the client. */
   #onPooledRest(session: PooledSession, server: ServerConnection): void {
     if (session.isDirty) return this.#askSession(session, server)
-    if (this.mode === 'statement' && server.status !== TransactionStatus.Idle) return
     if (!session.isPinned) return this.#detach(server)
     session.told = server.reported
     if (this.leaving) this.#host.onRest(this)
@@ -653,6 +661,7 @@ export class Client implements ServerUser {
   }
 
   onServerData(chunk: Buffer, idle: boolean): void {
+    if (this.mode === 'statement' && this.#server && this.#refusesTransaction(this.#server)) return
     if (chunk.length > 0) this.#send(chunk)
     if (this.#halfClosed && this.#state === State.Active) {
       if (this.#isDone) return this.end('client_closed')
@@ -660,7 +669,7 @@ export class Client implements ServerUser {
       if (this.#server?.owed.isCopyIn) return this.end('client_lost')
     }
     if (this.#isBehindBarrier) return this.#lookBehindBarrier()
-    if (!idle) return this.#refuseTransaction()
+    if (!idle) return
     if (this.session) {
       if (this.#state === State.Active && this.relay.atBoundary)
         this.#onPooledRest(this.session, this.#server!)
@@ -677,15 +686,14 @@ export class Client implements ServerUser {
     else this.#goOn()
   }
 
-  /** In statement mode no transaction stays open. */
-  #refuseTransaction(): void {
-    const server = this.#server
-    if (this.mode !== 'statement' || !this.session || !server) return
-    if (server.isBusy || server.status === TransactionStatus.Idle) return
+  /** In statement mode no transaction stays open: the answer that opens one is not passed on. */
+  #refusesTransaction(server: ServerConnection): boolean {
+    if (!this.session || server.isBusy || server.status === TransactionStatus.Idle) return false
     this.end('protocol_violation', 'transactions are not allowed in pool mode `statement`', {
       sqlstate: '0A000',
       hint: 'Use pool_mode `auto` or `transaction` for this database or user.',
     })
+    return true
   }
 
   onServerWritable(): void {

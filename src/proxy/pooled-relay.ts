@@ -299,12 +299,11 @@ export class PooledRelay {
     if (!effects.writesSequenceState && !effects.readsSequenceState) return undefined
     const { session, database } = this.#options
     const server = this.#server
-    if (effects.writesSequenceState) session.draws(server)
-    if (effects.readsSequenceState) {
-      database.readsSequences = true
-      if (!session.hasSequenceStateOn(server)) return sequenceRefusal
-    }
-    if (database.readsSequences && session.hasDrawn) session.pinForGood('sequence')
+    if (effects.writesSequenceState) session.draws(server, database.readsSequences)
+    if (!effects.readsSequenceState) return undefined
+    database.readsSequences = true
+    if (!session.hasSequenceStateOn(server)) return sequenceRefusal
+    session.pinForGood('sequence')
     return undefined
   }
 

@@ -146,15 +146,12 @@ export class PooledSession {
 
   // Sequences.
 
-  /** It has drawn from one, on whichever server connection. */
-  get hasDrawn(): boolean {
-    return this.#drawnOn !== undefined
-  }
-
-  /** A statement is on its way that may draw from a sequence. */
-  draws(server: ServerConnection): void {
-    this.#drawnOn = this.#drawnOn === undefined || this.#drawnOn === server ? server : 'several'
+  /** A statement is on its way that may draw from a sequence. With `keeps` the session stays where that happens. */
+  draws(server: ServerConnection, keeps: boolean): void {
+    const isElsewhere = this.#drawnOn !== undefined && this.#drawnOn !== server
+    this.#drawnOn = isElsewhere && !keeps ? 'several' : server
     server.sequenceOwner = this
+    if (keeps) this.pinForGood('sequence')
   }
 
   /** Whether all that it has drawn, and nothing that others have since, is what this server connection tells. */

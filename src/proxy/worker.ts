@@ -6,6 +6,7 @@ import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { type CancelKey, CancelKeys } from './cancels.ts'
 import { Client, type ClientHost } from './client.ts'
+import { ClientTally } from './client-tally.ts'
 import { shown } from './console/columns.ts'
 import { PinLedger } from './console/pins.ts'
 import { WorkerConsole } from './console/worker-console.ts'
@@ -61,6 +62,7 @@ export class Worker implements ClientHost, StartupHost {
   /** Connections that have not said yet what they want. */
   readonly #arriving = new Set<ClientStartup>()
   readonly #clients = new Set<Client>()
+  readonly #tally = new ClientTally()
   readonly #keys: CancelKeys
   readonly #dispatcher: Dispatcher
   readonly #limits: LimitsCache
@@ -238,10 +240,15 @@ export class Worker implements ClientHost, StartupHost {
     if (this.#console.take(arrival)) return
     const client = new Client(arrival, this)
     this.#clients.add(client)
-    if (!this.#gates.isDisabled(client.database)) return client.begin()
-    client.end('database_disabled', `database "${shown(client.database)}" is disabled`, {
-      hint: 'An operator has closed it to new clients (DISABLE on the console).',
-    })
+    this.#tally.add(client)
+    if (this.#gates.isDisabled(client.database)) {
+      return client.end('database_disabled', `database "${shown(client.database)}" is disabled`, {
+        hint: 'An operator has closed it to new clients (DISABLE on the console).',
+      })
+    }
+    const excess = this.#tally.excess(client, this.#limits.of(client.database, client.user))
+    if (excess === undefined) client.begin()
+    else client.end('too_many_clients', excess)
   }
 
   acquire(client: Client): void {
@@ -315,6 +322,7 @@ export class Worker implements ClientHost, StartupHost {
     if (client instanceof ClientStartup) this.#arriving.delete(client)
     else {
       this.#clients.delete(client)
+      this.#tally.remove(client)
       if (client.session) this.#pins.change(client, client.session.pinsTold, [], 0)
       this.#keys.forget(client)
       this.#dispatcher.onEnded(client)
@@ -368,7 +376,7 @@ export class Worker implements ClientHost, StartupHost {
     return gauges
   }
 
-  // The end: sessions at rest go at once, the others when they come to rest or time is up.
+  // The end: who wants nothing goes at once, the others when they have been answered or time is up.
 
   #stop(): void {
     if (this.#stopping) return
@@ -376,8 +384,7 @@ export class Worker implements ClientHost, StartupHost {
     this.#console.end('shutdown', 'the proxy is shutting down')
     const endAtRest = (): void => {
       for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
-      for (const client of [...this.#clients])
-        if (!client.isActive || client.isAtRest) this.#endForShutdown(client)
+      for (const client of [...this.#clients]) if (client.wantsNothing) this.#endForShutdown(client)
     }
     endAtRest()
     this.#timers.push(this.timers.every(20, endAtRest))

@@ -234,6 +234,32 @@ test('no secret is in the log, or in the environment or the arguments of a worke
   }
 })
 
+test('the query may be a function that gives away no more than it has to, and is taken over at a reload', async () => {
+  const { primary } = cluster
+  const statements = [
+    `create role narrow login password '${passwords.asker}'`,
+    'create schema pgherd',
+    `create function pgherd.secret_of(name text) returns table (username name, secret text)
+       language sql security definer set search_path = pg_catalog as $$
+         select rolname, case when rolvaliduntil < now() then null else rolpassword end
+         from pg_authid where rolname = $1 and rolcanlogin and not rolsuper
+       $$`,
+    'revoke all on function pgherd.secret_of from public',
+    'grant usage on schema pgherd to narrow',
+    'grant execute on function pgherd.secret_of to narrow',
+  ]
+  for (const sql of statements) await primary.query(sql)
+  const { proxy } = host.config
+  const query = 'SELECT username, secret FROM pgherd.secret_of($1)'
+  const auth = { ...proxy.auth, query, query_user: 'narrow' }
+  await host.reload({ ...host.config, proxy: { ...proxy, auth } })
+  const login = (user: 'ada' | 'asker' | 'emil') =>
+    psql(connection(user), whoAmI, { PGPASSWORD: passwords[user] })
+  await until('superusers are not given away any more', async () => (await login('asker')).code === 2)
+  assert.equal((await login('ada')).out, 'ada')
+  assert.match((await login('emil')).err, /password authentication failed/)
+})
+
 test('whom the servers have to check again gets no connection that pgherd has logged in', async () => {
   const login = (password: string) => psql(connection('ada'), whoAmI, { PGPASSWORD: password })
   assert.equal((await login(passwords.ada)).code, 0)

@@ -12,6 +12,7 @@ import { createLogger } from '../../src/runtime/log.ts'
 import { terminate, writeQuery } from '../../src/wire/messages.ts'
 import { writeCancelRequest, writeSslRequest } from '../../src/wire/startup.ts'
 import { Authority, type Certificate, renew } from '../support/certificates.ts'
+import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { askForPasswords, psql } from '../support/server-auth.ts'
@@ -182,6 +183,28 @@ test('what is no TLS after all costs only its sender', async () => {
   await until('it is closed', () => client.closed)
   const next = await session('postgres')
   next.close()
+})
+
+test('a client that goes in the middle of a handshake leaves nothing behind', async () => {
+  const clients = async (): Promise<number> => (await proxyCounters(config.admin.port)).clients
+  await until('nobody is connected', async () => (await clients()) === 0)
+  for (const begun of [Buffer.alloc(0), Buffer.from([0x16, 3, 1, 0, 200])]) {
+    const client = new WireClient(port)
+    client.send(writeSslRequest())
+    await until('the answer', () => client.raw.toString() === 'S')
+    client.socket.end(begun)
+    await until('it is closed', () => client.closed, 2000)
+  }
+  const hasty = connectTls({
+    port,
+    host: '127.0.0.1',
+    ca: await readFile(authority.caFile),
+    servername: 'localhost',
+    ...direct,
+  })
+  await once(hasty, 'secureConnect')
+  hasty.destroy()
+  await until('nobody is left', async () => (await clients()) === 0, 2000)
 })
 
 test('a handshake that does not go on ends with the time for the login', async () => {

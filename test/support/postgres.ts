@@ -90,6 +90,8 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
 }
 
 export interface QueryOptions {
+  options?: string
+  application_name?: string
   user?: string
   database?: string
   password?: string

@@ -421,7 +421,8 @@ export class ConsoleSession {
     rows: readonly Row[],
     formats: readonly Format[],
   ): Promise<void> {
-    for (let from = 0; columns && from < rows.length && !this.#isClosed; from += rowsAtOnce) {
+    if (!columns) return
+    for (let from = 0; from < rows.length && !this.#isClosed; from += rowsAtOnce) {
       if (from > 0) await pause(this.#host.timers, 0)
       this.#write(writeDataRows(columns, rows.slice(from, from + rowsAtOnce), formats))
       if (this.#socket.writableNeedDrain) await drained(this.#socket)

@@ -240,6 +240,7 @@ export class ClientStartup {
         if (this.#state !== 'encrypting') return
         this.#becomeSecure(socket, security)
       },
+      onGone: () => this.end('client_closed'),
       onFailed: message => {
         if (this.#state !== 'encrypting') return
         this.#host.log.info({ event: 'tls.failed', client: this.address }, message)

@@ -21,6 +21,8 @@ export interface EncryptOptions {
   /** The client began with the handshake instead of a request: then it must name the protocol (ALPN). */
   direct: boolean
   onSecure: (socket: TLSSocket, security: ClientSecurity) => void
+  /** The client has gone in the middle of the handshake. */
+  onGone: () => void
   /** The handshake failed; the connection is of no use any more. */
   onFailed: (message: string) => void
   /** The handshake succeeded, but the client's certificate does not count: it can be told so. */
@@ -32,7 +34,7 @@ const applicationProtocol = 'postgresql'
 
 /** The server's side of TLS on a client's connection, which must have no listeners for data. */
 export function encryptClient(socket: Socket, tls: ClientTls, options: EncryptOptions): void {
-  const { begun, direct, onFailed, onRefused, onSecure } = options
+  const { begun, direct, onFailed, onGone, onRefused, onSecure } = options
   socket.pause()
   if (begun.length > 0) socket.unshift(begun)
   const encrypted = new TLSSocket(socket, {
@@ -49,6 +51,10 @@ export function encryptClient(socket: Socket, tls: ClientTls, options: EncryptOp
   // Stays for good: whoever has given up meanwhile listens to nothing.
   encrypted.on('error', error => {
     if (!isSecure) onFailed(`TLS could not be agreed on: ${error.message}`)
+  })
+  // A connection that may be half-closed is not ended by its end.
+  encrypted.on('end', () => {
+    if (!isSecure) onGone()
   })
   encrypted.once('secure', () => {
     isSecure = true

@@ -5,12 +5,14 @@ import { type Agent, startAgent } from '../agent/agent.ts'
 import type { Config } from '../config/schema.ts'
 import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { ProxyControl } from '../proxy/control.ts'
+import { FleetCancels } from '../proxy/fleet-cancels.ts'
 import { Presence } from '../proxy/presence.ts'
 import { Prober } from '../proxy/prober.ts'
 import { driverTls, type ServerTls } from '../proxy/startup/dial.ts'
 import { loadClientTls, loadServerTls } from '../proxy/startup/tls-contexts.ts'
 import { type Clock, systemClock } from '../runtime/clock.ts'
 import { type Logger, setLogLevel } from '../runtime/log.ts'
+import { reachableHost } from '../runtime/network.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
@@ -125,6 +127,16 @@ export class Host {
     })
     this.#prober = prober
     this.#closers.push(() => prober.close())
+    const fleet = new FleetCancels({
+      id: config.proxy.id,
+      proxies: () => this.watcher.proxies(),
+      timers: systemTimers,
+      log,
+      onPrefix: prefix => {
+        this.proxy?.setCancelPrefix(prefix)
+        this.#presence?.publish()
+      },
+    })
     const proxy = new ProxyControl({
       settings,
       workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
@@ -135,6 +147,7 @@ export class Host {
       writeLog,
       onSuspect: node => this.#prober?.suspect(node),
       onApplied: () => this.#onApplied(),
+      fleet,
       operator: {
         version,
         config: () => configRows(this.#config),
@@ -146,14 +159,16 @@ export class Host {
     await proxy.start()
     this.proxy = proxy
     this.#closers.push(this.watcher.onChange(topology => proxy.setTopology(topology)))
+    this.#closers.push(this.watcher.onChange(() => fleet.look()))
     const presence = new Presence({
       store: this.store,
       cluster: config.cluster,
       status: () => ({
         v: 1,
         id: config.proxy.id,
-        address: `${config.proxy.listen}:${config.proxy.port}`,
+        address: `${reachableHost(config.proxy.listen)}:${config.proxy.port}`,
         adminUrl: this.admin?.url ?? '',
+        cancelPrefix: fleet.prefix,
         appliedRevision: Math.max(0, proxy.appliedRevision),
         clients: proxy.counters().clients,
         sessions: sessionsByNode(proxy),

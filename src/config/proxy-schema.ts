@@ -310,7 +310,7 @@ export const proxySection = field.section(
       reload: 'restart',
       env: 'PGHERD_PROXY_ZONE',
     }),
-    pool_mode: field.choice(poolModes, 'session', {
+    pool_mode: field.choice(poolModes, 'auto', {
       description:
         'When a server connection goes back to its pool. `session`: when the client disconnects; `transaction`: ' +
         'after each transaction; `statement`: after each statement, and a transaction of several is refused; ' +

@@ -29,6 +29,8 @@ export const Owed = {
   Refused: 12,
   /** The same for a simple Query. */
   RefusedQuery: 13,
+  /** A Describe of a statement that the proxy has sent; its answer is not for the client. */
+  OwnDescribe: 14,
 } as const
 export type Owed = (typeof Owed)[keyof typeof Owed]
 
@@ -37,6 +39,8 @@ export interface Outcome {
   succeeded?(): void
   /** It failed, or was discarded because something before it did. */
   failed?(discarded: boolean): void
+  /** For a Describe: what columns the answer has, as `shapeOf` tells them. */
+  described?(shape: string): void
   /** For a `Refused`: the ErrorResponse that the client gets. */
   refusal?: Buffer
   /** The SQLSTATE of the error that it takes the place of; another error is passed on as it is. */
@@ -246,6 +250,7 @@ function isSpecial(kind: number): boolean {
     kind === Owed.SkippedParse ||
     kind === Owed.SkippedClose ||
     kind === Owed.Refused ||
-    kind === Owed.RefusedQuery
+    kind === Owed.RefusedQuery ||
+    kind === Owed.OwnDescribe
   )
 }

@@ -14,6 +14,8 @@ export interface CancelKey {
  */
 export class CancelKeys<Owner extends object = Client> {
   readonly #random: Random
+  /** First byte of the secrets: which proxy of the fleet has made them. */
+  prefix = 0
   readonly #clients = new Map<string, Owner>()
   readonly #keys = new Map<Owner, string>()
 
@@ -29,6 +31,7 @@ export class CancelKeys<Owner extends object = Client> {
   register(client: Owner, processId: number | undefined, secretBytes = 4): CancelKey {
     for (;;) {
       const secret = this.#random.bytes(secretBytes)
+      secret[0] = this.prefix
       const key = { processId: processId ?? this.#ownProcessId(), secret }
       const text = keyOf(key.processId, secret)
       if (this.#clients.has(text)) continue
@@ -53,6 +56,20 @@ export class CancelKeys<Owner extends object = Client> {
   find(processId: number, secret: Uint8Array): Owner | undefined {
     return this.#clients.get(keyOf(processId, secret))
   }
+}
+
+/** Behind the secret of a request that came to another proxy before: it goes no further. */
+const passedOn = Buffer.from('passed on')
+
+export function markPassedOn(secret: Uint8Array): Buffer {
+  return Buffer.concat([secret, passedOn])
+}
+
+/** The secret of a cancel request, and whether another proxy has passed it on. */
+export function readSecret(sent: Buffer): { secret: Buffer; isPassedOn: boolean } {
+  const at = sent.length - passedOn.length
+  const isPassedOn = at > 0 && sent.subarray(at).equals(passedOn)
+  return { secret: isPassedOn ? sent.subarray(0, at) : sent, isPassedOn }
 }
 
 function keyOf(processId: number, secret: Uint8Array): string {

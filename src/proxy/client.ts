@@ -126,6 +126,8 @@ export class Client implements ServerUser {
   readonly connectedMs: number
   /** TLS for people; empty without. */
   readonly tls: string
+  /** Minor version of protocol 3 that it speaks. */
+  readonly minor: number
   /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
 
@@ -156,6 +158,7 @@ export class Client implements ServerUser {
     this.route = arrival.route
     this.address = arrival.address
     this.tls = arrival.tls
+    this.minor = arrival.minor
     this.connectedMs = host.clock.nowMs()
     this.user = arrival.user
     this.database = arrival.database
@@ -696,11 +699,34 @@ export class Client implements ServerUser {
     return true
   }
 
+  /**
+   * A pooled client that has nothing on its server does without it. What it had asked of a standby, which can only
+   * read, is asked again elsewhere when nothing of the answer was passed on.
+   */
+  #survives(server: ServerConnection): boolean {
+    const { session } = this
+    const isPlain = session && !session.isPinned && !session.isDirty && server.transactionSinceMs === 0
+    if (!isPlain || this.#state !== State.Active || this.#isBehindBarrier) return false
+    if (!(this.relay instanceof PooledRelay) || !this.relay.atBoundary) return false
+    if (server.isBusy) {
+      const isStandby = server.reported.get('in_hot_standby') === 'on'
+      const piece = isStandby && server.isUntouched ? this.relay.takeRetry() : empty
+      if (piece.length === 0) return false
+      this.#ahead = Buffer.concat([piece, this.#ahead])
+    }
+    this.#server = undefined
+    this.#host.onDetached(this, server)
+    this.#state = State.Resting
+    if (this.#ahead.length > 0) this.#lookForServer()
+    return true
+  }
+
   onServerWritable(): void {
     if (this.#state === State.Active) this.#socket.resume()
   }
 
   onServerLost(server: ServerConnection, message: string): void {
+    if (this.#survives(server)) return
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.endedWithError) return this.end('server_lost')
     const isUnknown = server.isBusy && this.route === 'primary'

@@ -83,6 +83,7 @@ beforeEach(async () => {
     log: silentLogger,
     writeLog: text => void lines.push(text),
     onSuspect: () => undefined,
+    fleet: { prefix: 7, passOn: (_, secret) => Promise.resolve(secret[0] === 9) },
     onApplied: revision => void applied.push(revision),
     operator: { version: '0', config: () => [], commands: undefined },
     memory: () => process.memoryUsage(),
@@ -245,10 +246,29 @@ test('a connection that a worker has not taken when it dies goes to another', as
 test('a cancel request that a worker does not know goes to the others, and its answer back', async () => {
   await start()
   const [asker, other] = children as [FakeChild, FakeChild]
-  asker.say({ kind: 'cancel', processId: 5, secret: '00', request: 9 })
+  asker.say({ kind: 'cancel', processId: 5, secret: '00', isPassedOn: false, request: 9 })
   const [question] = other.got('cancel')
   other.say({ kind: 'cancelled', request: question!.request, found: true })
   assert.deepEqual(asker.got('cancelled'), [{ kind: 'cancelled', request: 9, found: true }])
+})
+
+test('a cancel request that no worker knows goes to the proxy that its key names, but only once', async () => {
+  await start()
+  const [asker, other] = children as [FakeChild, FakeChild]
+  assert.deepEqual(asker.got('cancel_prefix'), [{ kind: 'cancel_prefix', prefix: 7 }])
+  const ask = (secret: string, isPassedOn: boolean): void => {
+    asker.say({ kind: 'cancel', processId: 5, secret, isPassedOn, request: 9 })
+    other.say({ kind: 'cancelled', request: other.got('cancel').at(-1)!.request, found: false })
+  }
+  ask('09000000', false)
+  await settle()
+  ask('09000000', true)
+  ask('08000000', false)
+  await settle()
+  assert.deepEqual(
+    asker.got('cancelled').map(({ found }) => found),
+    [true, false, false],
+  )
 })
 
 test('what workers write is passed on in whole lines', async () => {

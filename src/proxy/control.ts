@@ -12,6 +12,14 @@ import { shareOf } from './limits.ts'
 import { withoutRecent } from './stats.ts'
 import { forkWorker, WorkerProcess } from './worker-process.ts'
 
+/** The other proxies of the cluster. */
+export interface Fleet {
+  /** What the cancel keys of this proxy begin with. */
+  readonly prefix: number
+  /** Sends a cancel key to the proxy that has made it; resolves with whether there is one. */
+  passOn(processId: number, secret: Buffer): Promise<boolean>
+}
+
 export interface ProxyControlOptions {
   /** Of the whole proxy: limits are divided among the workers. */
   settings: WorkerSettings
@@ -26,6 +34,8 @@ export interface ProxyControlOptions {
   onSuspect: (node: string, reason: string) => void
   /** Every worker has applied the topology of this intent revision. */
   onApplied: (intentRevision: number) => void
+  /** Cancel requests for other proxies. */
+  fleet: Fleet
   /** What the console knows of the process, and may do to it. */
   operator: Operator
   memory: () => NodeJS.MemoryUsage
@@ -111,6 +121,11 @@ export class ProxyControl {
     for (const worker of this.#workers.values()) worker.setTopology(topology)
   }
 
+  /** The prefix of cancel keys is another one from now on. */
+  setCancelPrefix(prefix: number): void {
+    for (const worker of this.#workers.values()) worker.send({ kind: 'cancel_prefix', prefix })
+  }
+
   /** Takes new settings over; only what may change while running. */
   setSettings(settings: WorkerSettings): void {
     this.#settings = settings
@@ -178,6 +193,7 @@ export class ProxyControl {
     switch (message.kind) {
       case 'ready':
         this.#console.greet(worker)
+        worker.send({ kind: 'cancel_prefix', prefix: this.#options.fleet.prefix })
         this.#entrance.resume()
         return
       case 'taken':
@@ -215,14 +231,20 @@ export class ProxyControl {
     this.#options.onApplied(revision)
   }
 
-  /** A cancel request that its worker does not know: the others are asked, and the asker told what they say. */
+  /**
+   * A cancel request that its worker does not know: the other workers are asked, then the proxy that its key names,
+   * and the asker is told what they say.
+   */
   #askOthers(from: WorkerProcess, message: Extract<FromWorker, { kind: 'cancel' }>): void {
     const others = [...this.#workers.values()].filter(worker => worker !== from)
     let owed = others.length
     const finish = (found: boolean): void => {
       this.#answers.delete(request)
       timer.cancel()
-      from.send({ kind: 'cancelled', request: message.request, found })
+      const tell = (known: boolean): void =>
+        from.send({ kind: 'cancelled', request: message.request, found: known })
+      if (found || message.isPassedOn) return tell(found)
+      void this.#options.fleet.passOn(message.processId, Buffer.from(message.secret, 'hex')).then(tell)
     }
     const request = ++this.#cancelRequests
     const timer = this.#options.timers.after(this.#settings.pool.serverConnectTimeoutMs, () => finish(false))

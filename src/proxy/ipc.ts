@@ -101,6 +101,8 @@ export type ToWorker =
   | { kind: 'connection'; connection: number; route: Route }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
+  /** What cancel keys begin with from now on. */
+  | { kind: 'cancel_prefix'; prefix: number }
   | { kind: 'stop' }
   /** What is paused or disabled from now on. */
   | { kind: 'gates'; gates: GatesData }
@@ -116,7 +118,8 @@ export type FromWorker =
   | { kind: 'taken'; connections: number[]; clients: number }
   | { kind: 'applied'; revision: number }
   | { kind: 'suspect'; node: string; reason: string }
-  | { kind: 'cancel'; processId: number; secret: string; request: number }
+  /** `isPassedOn`: it came from another proxy, and goes to none. */
+  | { kind: 'cancel'; processId: number; secret: string; isPassedOn: boolean; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
   /** Sent all the time: a worker that does not is taken to hang. */
   | { kind: 'counters'; counters: WorkerCountersData }

@@ -7,7 +7,7 @@ import type { Relayed } from './client-relay.ts'
 import type { Database } from './database.ts'
 import type { NamedStatement, PooledSession } from './pooled-session.ts'
 import type { ServerConnection } from './server.ts'
-import { Statement } from './statements.ts'
+import { nextMoment, Statement } from './statements.ts'
 
 /** What the relay of a pooled client needs beside the client and its server. */
 export interface PooledRelayOptions {
@@ -45,7 +45,10 @@ export class PooledRelay {
   #from = 0
   #server!: ServerConnection
   #nowMs = 0
-  #binds = false
+  #parses = false
+  #describes = false
+  /** The named statement that was bound last in this piece. */
+  #bound: NamedStatement | undefined
   #held: Buffer = empty
   /** The request that is outstanding alone, as it came; empty when it cannot be sent again. */
   #retryPiece: Buffer = empty
@@ -73,7 +76,9 @@ export class PooledRelay {
     this.#nowMs = nowMs
     this.#from = 0
     const isAlone = server.owed.isEmpty && server.status === TransactionStatus.Idle
-    this.#binds = false
+    this.#parses = false
+    this.#describes = false
+    this.#bound = undefined
     this.#retryPiece = empty
     const end = chunk.length
     let at = 0
@@ -83,6 +88,8 @@ export class PooledRelay {
       if (outcome === 'done') {
         if (wasDirty || !this.#options.session.isDirty || !this.#endsRequest) continue
         const requestEnd = at + scanner.bodyBytes
+        // Of what is too long to be seen as a whole the rest has to come.
+        if (requestEnd > end) continue
         scanner.rewind()
         this.#held = requestEnd < end ? Buffer.from(chunk.subarray(requestEnd)) : empty
         this.#flush(requestEnd)
@@ -107,11 +114,9 @@ export class PooledRelay {
       const kept = scanner.takePartialHeader()
       if (kept > 0) this.#keep(end - kept, headerLength)
     }
-    const isUnit =
-      isAlone && this.#binds && server.owed.ready === 1 && !server.unsynced && this.#keptBytes === 0
-    if (isUnit) {
+    if (isAlone && server.owed.ready === 1 && !server.unsynced && this.#keptBytes === 0) {
       this.#retryPiece = chunk
-      server.armRetry()
+      server.armRetry(this.#parses || this.#describes)
     }
     return this.#flush(end - this.#keptBytes)
   }
@@ -128,7 +133,7 @@ export class PooledRelay {
     return held
   }
 
-  /** What has to be passed again when the request it was is to be tried again. */
+  /** What has to be passed again when the request it was is to be tried again; empty when that cannot be. */
   takeRetry(): Buffer {
     const piece = this.#retryPiece
     this.#retryPiece = empty
@@ -311,6 +316,7 @@ export class PooledRelay {
     const { session, database } = this.#options
     const whole = this.#whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
+    this.#parses = true
     if (whole === 'too_long') {
       // It is prepared under the client's own name, on the server connection that the client keeps.
       session.pinForGood('long_statement')
@@ -426,6 +432,46 @@ export class PooledRelay {
     this.#server.request(Owed.OwnClose, this.#nowMs, { failed })
   }
 
+  /**
+   * Whether a statement on the server has the result that its client was told. One that was prepared there before is
+   * prepared anew; one that was prepared after that tells that its tables have changed since, which PostgreSQL would
+   * refuse to a client of its own. What is not known is asked for.
+   */
+  #fit(known: NamedStatement, start: number): 'fits' | 'unknown' | 'changed' {
+    const server = this.#server
+    const { statement } = known
+    const there = server.statements.shapeOf(statement)
+    if (there?.shape === known.shape) return 'fits'
+    if (server.status === TransactionStatus.Failed) return 'fits'
+    if (there?.shape !== undefined) {
+      if (there.parsedAt > known.describedAt) return 'changed'
+      this.#closeOnServer(statement, start)
+    }
+    const name = this.#nameOnServer(statement, start)
+    this.#replace(start, start, named(Code.Describe, name))
+    server.request(Owed.OwnDescribe, this.#nowMs, {
+      described: shape => server.statements.describe(statement, name, shape),
+    })
+    return 'unknown'
+  }
+
+  /** Notes what columns the client is told, when that is not known yet. */
+  #requestDescribe(known: NamedStatement | undefined): void {
+    const server = this.#server
+    const there = known && server.statements.shapeOf(known.statement)
+    if (!known || !there || (known.shape !== undefined && there.shape !== undefined)) {
+      return this.#request(Owed.Describe)
+    }
+    const name = server.statements.use(known.statement)!
+    server.request(Owed.Describe, this.#nowMs, {
+      described: shape => {
+        known.shape = shape
+        known.describedAt = nextMoment()
+        server.statements.describe(known.statement, name, shape)
+      },
+    })
+  }
+
   /** The name of a statement on the server; it is prepared there first, before `start`, when it is not. */
   #nameOnServer(statement: Statement, start: number): string {
     const server = this.#server
@@ -478,12 +524,22 @@ export class PooledRelay {
       return 'done'
     }
     const start = at - headerLength
-    this.#binds = true
     const isUnnamed = nameEnd === portalEnd + 1
-    const statement = isUnnamed
-      ? session.unnamed
-      : session.named(chunk.toString('latin1', portalEnd + 1, nameEnd))?.statement
+    const known = isUnnamed ? undefined : session.named(chunk.toString('latin1', portalEnd + 1, nameEnd))
+    const statement = isUnnamed ? session.unnamed : known?.statement
     if (this.#isUncertain(statement, isUnnamed)) return this.#barrierBefore(at)
+    // Who asks for the columns again takes them as they are now.
+    const asksAgain = chunk[at + bodyBytes] === Code.Describe
+    if (known?.shape !== undefined && !asksAgain) {
+      const fit = this.#fit(known, start)
+      if (fit === 'unknown') return this.#barrierBefore(at)
+      if (fit === 'changed' && this.#whole(at, statementBytesMax) === 'whole') {
+        this.#replace(start, at + bodyBytes, sureError)
+        this.#server.request(Owed.Refused, this.#nowMs, { refusal: planChanged, refuses: syntaxError })
+        return 'done'
+      }
+    }
+    this.#bound = known
     const effects = statement?.effectsIn(database) ?? noEffects
     if (effects !== noEffects) {
       session.note(effects)
@@ -519,8 +575,10 @@ export class PooledRelay {
     const isClose = code === Code.Close
     const kind = isClose ? Owed.Close : Owed.Describe
     const bodyEnd = at + this.#scanner.bodyBytes
+    if (!isClose) this.#describes = true
     if (whole === 'too_long' || this.#chunk[at] !== statementKind) {
-      this.#request(kind)
+      if (isClose) this.#request(kind)
+      else this.#requestDescribe(this.#bound)
       return 'done'
     }
     const start = at - headerLength
@@ -534,7 +592,7 @@ export class PooledRelay {
       const onServer = this.#nameOnServer(known.statement, start)
       this.#replace(start, bodyEnd, named(Code.Describe, onServer))
     }
-    this.#request(kind)
+    this.#requestDescribe(known)
     return 'done'
   }
 
@@ -558,6 +616,11 @@ export class PooledRelay {
 const statementKind = 0x53 // 'S'
 const flush = frame(Code.Flush, empty)
 const syntaxError = '42601'
+const planChanged = writeErrorResponse({
+  severity: 'ERROR',
+  code: '0A000',
+  message: 'cached plan must not change result type',
+})
 const failingQuery = writeQuery('pgherd refuses what stood here')
 const sequenceRefusal = writeErrorResponse({
   severity: 'ERROR',

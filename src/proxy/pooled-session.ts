@@ -15,6 +15,9 @@ export interface NamedStatement {
   readonly statement: Statement
   /** What the name meant before, when a Close for that is on its way too. */
   readonly before: NamedStatement | undefined
+  /** The columns of its result that the client was told, and when. */
+  shape: string | undefined
+  describedAt: number
   /** The server did not take it. */
   failed: boolean
   /** A Close for it is on its way. */
@@ -168,7 +171,14 @@ export class PooledSession {
   /** A Parse is on its way. */
   name(name: string, statement: Statement): NamedStatement {
     const before = this.#closing?.name === name ? this.#closing.named : undefined
-    const named = { statement, before, failed: false, closing: false }
+    const named = {
+      statement,
+      before,
+      shape: undefined,
+      describedAt: 0,
+      failed: false,
+      closing: false,
+    }
     this.#statements ??= new Map()
     this.#statements.set(name, named)
     return named

@@ -41,7 +41,9 @@ export class ServerRelay {
   #kept: Buffer = empty
   /** The rest of the message that is passing is left out. */
   #dropping = false
-  /** Nothing of the answer has been passed on yet: it may still be taken back and the request sent again. */
+  /** A request is outstanding alone, and nothing of the answer has been passed on yet: it may be sent again. */
+  isUntouched = false
+  /** It is sent again when a plan does not fit. */
   #isArmed = false
   /** The answer is taken back: all of it is left out. */
   #takesBack = false
@@ -66,13 +68,15 @@ export class ServerRelay {
     this.#kept = empty
     const passed = this.owed.hasSpecial || this.#dropping ? this.#passEdited(chunk) : this.#passAsIs(chunk)
     if (this.#takesBack) return empty
-    this.#isArmed &&= passed.length === 0
+    this.isUntouched &&= passed.length === 0
+    this.#isArmed &&= this.isUntouched
     return passed
   }
 
-  /** The request that is outstanding alone can be sent again when a plan does not fit. */
-  arm(): void {
-    this.#isArmed = true
+  /** The request that was just passed on is alone; `forPlans`: it is sent again when a plan does not fit. */
+  arm(forPlans: boolean): void {
+    this.isUntouched = true
+    this.#isArmed = forPlans
   }
 
   /** Whether the answer that has just ended was taken back. */
@@ -143,6 +147,7 @@ export class ServerRelay {
     }
     return (
       (code === Code.ParseComplete && head === Owed.OwnParse) ||
+      (head === Owed.OwnDescribe && isDescription(code)) ||
       (code === Code.CloseComplete && head === Owed.OwnClose)
     )
   }
@@ -159,6 +164,11 @@ export class ServerRelay {
     const { code, bodyBytes } = this.#scanner
     switch (code) {
       case Code.DataRow:
+        return
+      case Code.RowDescription:
+        if (this.owed.headOutcome?.described === undefined) return this.#settle(code, chunk, at, end)
+        if (end - at >= bodyBytes) this.#note(code, chunk, at, at + bodyBytes)
+        else this.#split.push(Buffer.from(chunk.subarray(at, end)))
         return
       case Code.ReadyForQuery:
       case Code.ParameterStatus:
@@ -186,7 +196,9 @@ export class ServerRelay {
         return
       case Code.RowDescription:
       case Code.NoData:
-        if (head === Owed.Describe) owed.shift()
+        if (head !== Owed.Describe && head !== Owed.OwnDescribe) return
+        if (code === Code.NoData) owed.headOutcome?.described?.(noColumns)
+        owed.shift()
         return
       case Code.CommandComplete:
       case Code.EmptyQueryResponse:
@@ -228,6 +240,10 @@ export class ServerRelay {
 
   #note(code: number, buffer: Buffer, start: number, end: number): void {
     if (code === Code.ParameterStatus) return this.#events.onParameter(buffer.subarray(start, end))
+    if (code === Code.RowDescription) {
+      this.owed.headOutcome?.described?.(shapeOf(buffer, start))
+      return this.#settle(code, buffer, start, end)
+    }
     this.status = buffer[start] ?? TransactionStatus.Idle
     this.owed.synced()
     this.#events.onReady()
@@ -240,6 +256,28 @@ function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
 }
 
 const planChanged = Buffer.from('\0RRevalidateCachedQuery\0')
+
+function isDescription(code: number): boolean {
+  return code === Code.ParameterDescription || code === Code.RowDescription || code === Code.NoData
+}
+
+const noColumns = 'none'
+
+/**
+ * What PostgreSQL compares to tell whether a statement's result is another one: names, types and type modifiers of
+ * the columns of a RowDescription.
+ */
+function shapeOf(body: Buffer, start: number): string {
+  let shape = ''
+  let at = start + 2
+  for (let count = body.readUInt16BE(start); count > 0; count--) {
+    const end = body.indexOf(0, at)
+    // Behind the name: table, column, type, size, modifier, format.
+    shape += body.toString('latin1', at, end + 1) + body.toString('latin1', end + 7, end + 17)
+    at = end + 19
+  }
+  return shape
+}
 
 function isSkipped(kind: number): boolean {
   return kind === Owed.SkippedParse || kind === Owed.SkippedClose

@@ -368,11 +368,16 @@ export class ServerConnection {
   }
 
   /**
-   * The request that was just passed on is alone, and its client can send it again: when it fails because a prepared
-   * statement does not fit its tables any more, it is prepared anew and tried again.
+   * The request that was just passed on is alone, and its client can send it again. With `forPlans` that happens when
+   * it fails because a prepared statement does not fit its tables any more.
    */
-  armRetry(): void {
-    this.#relayed.arm()
+  armRetry(forPlans: boolean): void {
+    this.#relayed.arm(forPlans)
+  }
+
+  /** Nothing of the answer to the request that is outstanding alone was passed on. */
+  get isUntouched(): boolean {
+    return this.#relayed.isUntouched
   }
 
   #retry(): void {

@@ -84,9 +84,20 @@ export class StatementCache {
   }
 }
 
+let moment = 0
+
+/** Counts up: of two moments the later one has the higher number. */
+export function nextMoment(): number {
+  return ++moment
+}
+
 interface OnServer {
   name: string
   usedAt: number
+  /** When it was parsed, on the scale of `Moments`. */
+  readonly parsedAt: number
+  /** What columns its result has, as far as anybody has asked. It stays so: PostgreSQL refuses to change them. */
+  shape: string | undefined
   /** The unit of the server connection in which it is parsed, while nobody knows whether that succeeds. */
   unit: number | undefined
 }
@@ -112,8 +123,19 @@ export class ServerStatements {
   /** A name for a statement that is about to be parsed. */
   add(statement: Statement, unit: number): string {
     const name = `pgherd_${++this.#names}`
-    this.#known.set(statement, { name, usedAt: ++this.#uses, unit })
+    const parsedAt = nextMoment()
+    this.#known.set(statement, { name, usedAt: ++this.#uses, unit, parsedAt, shape: undefined })
     return name
+  }
+
+  /** What columns its result has, and since when. */
+  shapeOf(statement: Statement): { shape: string | undefined; parsedAt: number } | undefined {
+    return this.#known.get(statement)
+  }
+
+  describe(statement: Statement, name: string, shape: string): void {
+    const known = this.#known.get(statement)
+    if (known?.name === name) known.shape = shape
   }
 
   /** Its Parse has succeeded. */
@@ -146,7 +168,8 @@ export class ServerStatements {
 
   /** It is still there: the Close was not carried out. */
   restore(statement: Statement, name: string): void {
-    if (!this.#known.has(statement)) this.#known.set(statement, { name, usedAt: 0, unit: undefined })
+    if (!this.#known.has(statement))
+      this.#known.set(statement, { name, usedAt: 0, unit: undefined, parsedAt: 0, shape: undefined })
   }
 
   clear(): void {

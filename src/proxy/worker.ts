@@ -4,7 +4,7 @@ import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { type CancelKey, CancelKeys } from './cancels.ts'
+import { type CancelKey, CancelKeys, readSecret } from './cancels.ts'
 import { Client, type ClientHost } from './client.ts'
 import { ClientTally } from './client-tally.ts'
 import { shown } from './console/columns.ts'
@@ -168,6 +168,9 @@ export class Worker implements ClientHost, StartupHost {
         this.#asked.get(message.request)?.()
         this.#asked.delete(message.request)
         return
+      case 'cancel_prefix':
+        this.#keys.prefix = message.prefix
+        return
       case 'stop':
         this.#stop()
         return
@@ -276,7 +279,8 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   register(client: Client, server: ServerConnection): CancelKey {
-    return this.#keys.register(client, client.session ? undefined : server.processId)
+    const secretBytes = client.minor < 2 ? 4 : 32
+    return this.#keys.register(client, client.session ? undefined : server.processId, secretBytes)
   }
 
   statsOf(database: string): DatabaseStats {
@@ -336,13 +340,15 @@ export class Worker implements ClientHost, StartupHost {
     if (this.#stopping) this.#endWhenEmpty()
   }
 
-  /** A cancel key that is not known here may be another worker's. */
-  cancel(processId: number, secret: Buffer, done: () => void): void {
+  /** A cancel key that is not known here may be another worker's, or another proxy's. */
+  cancel(processId: number, sent: Buffer, done: () => void): void {
+    const { isPassedOn, secret } = readSecret(sent)
     this.#cancelHere(processId, secret, found => {
       if (found) return done()
       const request = ++this.#requests
       this.#asked.set(request, done)
-      this.#options.send({ kind: 'cancel', processId, secret: secret.toString('hex'), request })
+      const hex = secret.toString('hex')
+      this.#options.send({ kind: 'cancel', processId, secret: hex, isPassedOn, request })
     })
   }
 

@@ -55,6 +55,7 @@ const proxyStatus = z.looseObject({
   id: z.string(),
   address: z.string(),
   adminUrl: z.string(),
+  cancelPrefix: z.number().int().min(0).max(255).optional(),
   appliedRevision: count,
   clients: count,
   sessions: z.record(z.string(), count).optional(),

@@ -80,8 +80,11 @@ export interface NodeStatus {
 export interface ProxyStatus {
   v: 1
   id: string
+  /** Where other machines reach it: `host:port`. */
   address: string
   adminUrl: string
+  /** First byte of the cancel keys that it makes; absent where a version does not say. */
+  cancelPrefix?: number
   /** Newest store revision whose intent every one of its workers has applied. */
   appliedRevision: number
   clients: number

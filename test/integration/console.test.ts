@@ -4,10 +4,19 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { type Client, DatabaseError } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import {
+  frame,
+  sync,
+  writeBind,
+  writeCloseStatement,
+  writeExecute,
+  writeParse,
+} from '../../src/wire/messages.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
+import { WireClient } from '../support/wire-client.ts'
 
 const run = promisify(execFile)
 type Row = Record<string, unknown>
@@ -152,6 +161,41 @@ test('psql: several commands at once, help, and an error that lists the commands
   ] as const) {
     assert.equal(await sqlstateOf(ask(sql)), sqlstate, sql)
   }
+})
+
+test('extended protocol: rows by portions, portals that end, errors until Sync, and what is malformed', async () => {
+  const client = await WireClient.open(port, { database: 'pgherd' })
+  const ask = async (...messages: Buffer[]): Promise<string> => {
+    const from = client.received.length
+    client.send(Buffer.concat([...messages, sync]))
+    await until('ReadyForQuery', () => client.received.slice(from).some(({ code }) => code === 'Z'))
+    return client.received
+      .slice(from)
+      .map(({ code }) => code)
+      .join('')
+  }
+  const describe = frame(0x44, Buffer.from('Slists\0'))
+  const two = frame(0x45, Buffer.from('\0\0\0\0\x02'))
+  const prepare = writeParse('lists', 'SHOW LISTS', [])
+  const bind = writeBind('', 'lists')
+  assert.equal(
+    await ask(prepare, describe, bind, two, two, writeExecute('')),
+    `1tT2DDsDDs${'D'.repeat(10)}CZ`,
+  )
+  assert.equal(await ask(writeExecute('')), 'EZ')
+  assert.equal(await ask(prepare, bind, writeExecute('')), 'EZ')
+  assert.equal(await ask(writeCloseStatement('lists'), bind, writeExecute('')), '3EZ')
+  assert.equal(await ask(writeParse('', '', []), writeBind('', ''), writeExecute('')), '12IZ')
+  for (const wrong of ['SHOW LISTS; SHOW POOLS', 'SELECT 1 + 1', 'SHOW "']) {
+    assert.equal(await ask(writeParse('', wrong, []), bind), 'EZ', wrong)
+  }
+  for (const body of ['', 'x', '\0', '\0\0', '\0\0\0\x09', '\0\0\0\0\0\x01']) {
+    assert.equal(await ask(frame(0x42, Buffer.from(body)), writeExecute('')), 'EZ', JSON.stringify(body))
+    assert.equal(client.error?.get('C'), '08P01')
+  }
+  assert.equal((await client.query('SHOW STATE')).map(({ code }) => code).join(''), 'TDDDCZ')
+  client.send(Buffer.from('?\0\0\0\x04'))
+  assert.equal((await client.refused()).get('C'), '08P01')
 })
 
 test('a program that takes it for PgBouncer finds its version and no column more', async () => {

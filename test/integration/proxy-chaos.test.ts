@@ -34,17 +34,20 @@ let host: Host
 
 before(async () => {
   cluster = await startTestCluster({ replicas: 2 })
-  const servers = [cluster.primary, ...cluster.replicas].map(({ name, port }) => ({ name, port }))
-  host = await startTestHost(await testConfig(servers, { 'routing.drain_timeout': '1s' }))
-  await until('the roles are known', () =>
-    host.watcher.current().nodes.every(node => node.writable || node.readable),
-  )
 })
 
 after(async () => {
-  await host?.stop()
   await cluster?.stop()
 })
+
+async function start(mode: string): Promise<void> {
+  const servers = [cluster.primary, ...cluster.replicas].map(({ name, port }) => ({ name, port }))
+  const config = await testConfig(servers, { 'proxy.pool_mode': mode, 'routing.drain_timeout': '1s' })
+  host = await startTestHost(config)
+  await until('the roles are known', () =>
+    host.watcher.current().nodes.every(node => node.writable || node.readable),
+  )
+}
 
 const startup = writeStartup(new Map([['user', 'postgres']]))
 const extended = (sql: string): Buffer =>
@@ -100,7 +103,7 @@ async function anyClient(): Promise<void> {
 const nothing = ({ sessions, connecting, waiting }: NodeCountersData): boolean =>
   sessions + connecting + waiting === 0
 
-test(`nothing is left of clients that come and go in any way (PGHERD_TEST_SEED=${seed})`, async () => {
+async function comeAndGo(): Promise<void> {
   const bystander = await connect(host.config.proxy.read_port)
   const over = new AbortController()
   const watching = (async () => {
@@ -148,4 +151,15 @@ test(`nothing is left of clients that come and go in any way (PGHERD_TEST_SEED=$
       return rows.length <= ((await counters()).nodes[server.name]?.idle ?? 0)
     })
   }
-})
+}
+
+for (const mode of ['session', 'auto']) {
+  test(`nothing is left of clients that come and go in any way (${mode}, PGHERD_TEST_SEED=${seed})`, async () => {
+    await start(mode)
+    try {
+      await comeAndGo()
+    } finally {
+      await host.stop()
+    }
+  })
+}

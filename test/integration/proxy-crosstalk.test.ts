@@ -20,7 +20,7 @@ import { WireClient } from '../support/wire-client.ts'
  */
 const seed = Number(process.env['PGHERD_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const rounds = Number(process.env['PGHERD_TEST_ROUNDS'] ?? 1)
-const roundMs = 8000
+const roundMs = 6000
 const clients = 30
 const poolSize = 4
 /** How long an answer may take, with everybody else before it in the queue. */

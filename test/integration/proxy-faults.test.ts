@@ -35,6 +35,7 @@ after(async () => {
 beforeEach(async () => {
   const servers = [cluster.primary, ...cluster.replicas].map(({ name, port }) => ({ name, port }))
   const config = await testConfig(servers, {
+    'proxy.pool_mode': 'session',
     'proxy.failover_wait': '8s',
     'probe.timeout': '500ms',
     'proxy.server_connect_timeout': '1s',
@@ -234,6 +235,7 @@ test('a worker killed with -9 takes only its own clients along, and is replaced'
 test('with no connection left a client waits for one, and is told when its time is up', async () => {
   await host.stop()
   const config = await testConfig([{ name: 'a', port: cluster.primary.port }], {
+    'proxy.pool_mode': 'session',
     'proxy.workers': 1,
     'proxy.default_pool_size': 1,
     'proxy.query_wait_timeout': '600ms',

@@ -133,7 +133,7 @@ test('what takes longer than it may is ended with the reason, and only that', as
       () => true,
     ),
   )
-  const running = refusal(ann!.query('select pg_sleep(60)'))
+  const running = refusal(ann.query('select pg_sleep(60)'))
   assert.match(await running, /^57014 .*query_timeout/)
   const [ofBea, ofCleo, ofDora] = await Promise.all(endings)
   await talking
@@ -178,18 +178,18 @@ test('the reserve is for those who have waited, and the pool is no larger than b
     'proxy.reserve_pool_timeout': '1s',
   })
   const [first, second, third] = await Promise.all([open(), open(), open()])
-  await first!.query('begin')
+  await first.query('begin')
   const startedMs = systemClock.nowMs()
-  await second!.query('begin')
+  await second.query('begin')
   const waitedMs = systemClock.nowMs() - startedMs
   assert.ok(waitedMs >= 900 && waitedMs < 4000, `${waitedMs} ms`)
-  const waiting = third!.query('select 1 as one')
+  const waiting = third.query('select 1 as one')
   await until('it waits longer than that', () => host.proxy!.counters().nodes['a']?.waiting === 1)
   await until('the time of the reserve is over', () => systemClock.nowMs() - startedMs > waitedMs + 2200)
   assert.equal(host.proxy!.counters().nodes['a']?.waiting, 1)
-  await first!.query('commit')
+  await first.query('commit')
   assert.equal((await waiting).rowCount, 1)
-  await second!.query('commit')
+  await second.query('commit')
 })
 
 test('connections of one database and of one user are limited over all pools, idle ones give way', async () => {
@@ -211,8 +211,8 @@ test('connections of one database and of one user are limited over all pools, id
   await bea!.query('commit')
 
   const here = await open({ user: 'dora', database: 'other' })
-  await here.query('begin')
   const there = await open({ user: 'dora', database: 'other' })
+  await here.query('begin')
   const later = there.query('select 1 as one')
   await until('it waits', () => host.proxy!.counters().nodes['a']?.waiting === 1)
   assert.equal(await connectionsOf('dora', 'other'), 1)
@@ -253,7 +253,7 @@ test('twenty clients of one connection take turns', async () => {
 })
 
 test('a worker killed with -9 costs its own clients alone, in the middle of what they do', async () => {
-  await start({ 'proxy.workers': 2, 'proxy.default_pool_size': 4 })
+  await start({ 'proxy.workers': 2 })
   const all = await Promise.all(Array.from({ length: 8 }, () => open()))
   await Promise.all(all.map(client => client.query("set application_name = 'crash'")))
   await Promise.all(all.slice(0, 4).map(client => client.query('begin')))

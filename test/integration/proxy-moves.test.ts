@@ -56,6 +56,7 @@ beforeEach(async () => {
     { name: 'c', port: shimPort },
   ]
   const config = await testConfig(servers, {
+    'proxy.pool_mode': 'session',
     'proxy.workers': 1,
     'routing.drain_timeout': '1h',
     'proxy.server_connect_timeout': '800ms',

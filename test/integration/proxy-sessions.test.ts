@@ -23,7 +23,7 @@ let readPort: number
 before(async () => {
   cluster = await startTestCluster({ replicas: 2 })
   const servers = [cluster.primary, ...cluster.replicas].map(({ name, port }) => ({ name, port }))
-  const config = await testConfig(servers, { 'proxy.default_pool_size': 20 })
+  const config = await testConfig(servers, { 'proxy.pool_mode': 'session', 'proxy.default_pool_size': 20 })
   host = await startTestHost(config)
   port = config.proxy.port
   readPort = config.proxy.read_port

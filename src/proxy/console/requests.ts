@@ -1,7 +1,20 @@
 import type { Row } from './columns.ts'
 import { ConsoleError, type RemoteCommand } from './commands.ts'
 import type { ConsoleFromWorker, ConsoleToWorker, Outcome } from './messages.ts'
-import type { Result, Run } from './session.ts'
+
+/** What came of a command. */
+export interface Result {
+  tag: string
+  rows: Row[]
+  notices: string[]
+}
+
+/** A command on its way. */
+export interface Run {
+  /** Rejects with a ConsoleError. */
+  readonly result: Promise<Result>
+  cancel(): void
+}
 
 interface Waiting {
   rows: Row[]

@@ -41,20 +41,8 @@ import {
   writeRowDescription,
 } from './encoding.ts'
 import { rowsAtOnce } from './messages.ts'
-
-/** What came of a command. */
-export interface Result {
-  tag: string
-  rows: Row[]
-  notices: string[]
-}
-
-/** A command on its way. */
-export interface Run {
-  /** Rejects with a ConsoleError. */
-  readonly result: Promise<Result>
-  cancel(): void
-}
+import { Prepared, readText } from './prepared.ts'
+import type { Result, Run } from './requests.ts'
 
 /** What a console needs of the worker around it. */
 export interface ConsoleHost {
@@ -68,21 +56,10 @@ export interface ConsoleHost {
   onConsoleEnd(session: ConsoleSession, reason: DisconnectReason): void
 }
 
-/** A statement or portal; `command` is undefined for an empty one. */
-interface Portal {
-  command: Command | undefined
-  formats: Format[]
-  /** Once it was executed. */
-  result: Result | undefined
-  /** Rows that the client has got. */
-  sent: number
-}
-
 /** The longest message: commands are short. */
 const messageBytesMax = 64 * 1024
 /** What may be sent ahead of a command that runs. */
 const aheadBytesMax = 256 * 1024
-const statementsMax = 1000
 /** How long the last words to a client that does not read are kept. */
 const farewellMs = 2000
 /** Version of PgBouncer whose tables and commands these are. */
@@ -113,8 +90,7 @@ export class ConsoleSession {
   #isClosed = false
   /** After an error in the extended protocol, until the next Sync. */
   #isSkipping = false
-  readonly #statements = new Map<string, Command | undefined>()
-  readonly #portals = new Map<string, Portal>()
+  readonly #prepared = new Prepared()
   #run: Run | undefined
 
   /** `withOwn`: tables have pgherd's own columns behind PgBouncer's. */
@@ -139,9 +115,8 @@ export class ConsoleSession {
     if (arrival.ahead.length > 0) this.#onData(arrival.ahead)
   }
 
-  /** Named ones. */
   get statementCount(): number {
-    return this.#statements.size - (this.#statements.has('') ? 1 : 0)
+    return this.#prepared.namedCount
   }
 
   /** What was sent and has not left yet. */
@@ -212,7 +187,7 @@ export class ConsoleSession {
 
   async #query(body: Buffer): Promise<void> {
     this.#isSkipping = false
-    this.#portals.clear()
+    this.#prepared.clearPortals()
     try {
       const commands = readCommands(readText(body, 0).text)
       if (commands.length === 0) this.#write(emptyQueryResponse)
@@ -235,7 +210,7 @@ export class ConsoleSession {
     if (code === Code.Terminate) return this.end('client_closed')
     if (code === Code.Sync) {
       this.#isSkipping = false
-      this.#portals.clear()
+      this.#prepared.clearPortals()
       this.#write(readyForQueryIdle)
       return
     }
@@ -251,18 +226,18 @@ export class ConsoleSession {
   async #extendedMessage(code: number, body: Buffer): Promise<void> {
     switch (code) {
       case Code.Parse:
-        return this.#parse(body)
+        this.#prepared.parse(body)
+        return this.#write(parseComplete)
       case Code.Bind:
-        return this.#bind(body)
+        this.#prepared.bind(body, command => this.#columnsOf(command)?.length ?? 0)
+        return this.#write(bindComplete)
       case Code.Describe:
         return this.#describe(body)
       case Code.Execute:
         return await this.#executePortal(body)
       case Code.Close:
-        if (body[0] === isStatement) this.#statements.delete(readText(body, 1).text)
-        else this.#portals.delete(readText(body, 1).text)
-        this.#write(closeComplete)
-        return
+        this.#prepared.close(body)
+        return this.#write(closeComplete)
       case Code.Flush:
         return
       case Code.FunctionCall:
@@ -272,86 +247,23 @@ export class ConsoleSession {
     }
   }
 
-  #parse(body: Buffer): void {
-    const { text: name, next } = readText(body, 0)
-    const [command, ...more] = readCommands(readText(body, next).text)
-    if (more.length > 0) {
-      throw new ConsoleError(
-        'unknown',
-        'several commands cannot be prepared as one statement',
-        'Send them one by one.',
-      )
-    }
-    if (name !== '' && this.#statements.has(name)) {
-      throw new ConsoleError('wrong_state', `prepared statement "${name}" already exists`)
-    }
-    if (this.#statements.size >= statementsMax) {
-      throw new ConsoleError(
-        'too_many',
-        `the console keeps ${statementsMax} statements for a client`,
-        'Close some.',
-      )
-    }
-    this.#statements.set(name, command)
-    this.#write(parseComplete)
-  }
-
-  #bind(body: Buffer): void {
-    const portal = readText(body, 0)
-    const statement = readText(body, portal.next)
-    const formats = readNumbers(body, statement.next)
-    if (readNumber(body, formats.next) > 0)
-      throw new ConsoleError('protocol', 'commands of the console take no parameters')
-    const command = this.#statementOf(statement.text)
-    const asked = readNumbers(body, formats.next + 2).numbers.map((format): Format => (format === 1 ? 1 : 0))
-    const count = this.#columnsOf(command)?.length ?? 0
-    // One format for all, or one for each.
-    const all = asked.length === 1 ? Array.from({ length: count }, () => asked[0]!) : asked
-    if (all.length > 0 && all.length !== count) {
-      throw new ConsoleError('protocol', `${all.length} result formats do not fit ${count} columns`)
-    }
-    if (this.#portals.size >= statementsMax) throw new ConsoleError('too_many', 'too many portals are open')
-    this.#portals.set(portal.text, { command, formats: all, result: undefined, sent: 0 })
-    this.#write(bindComplete)
-  }
-
   #describe(body: Buffer): void {
-    const name = readText(body, 1).text
-    if (body[0] === isStatement) {
-      const columns = this.#columnsOf(this.#statementOf(name))
-      this.#write(parameterDescription)
-      this.#write(columns ? writeRowDescription(columns) : noData)
-      return
-    }
-    const { command, formats } = this.#portalOf(name)
+    const { command, formats, isStatement } = this.#prepared.describe(body)
     const columns = this.#columnsOf(command)
+    if (isStatement) this.#write(parameterDescription)
     this.#write(columns ? writeRowDescription(columns, formats) : noData)
   }
 
   async #executePortal(body: Buffer): Promise<void> {
-    const { text: name, next } = readText(body, 0)
-    const portal = this.#portalOf(name)
-    const { command } = portal
+    const { portal, rowsMax } = this.#prepared.execute(body)
+    const { command, formats } = portal
     if (!command) return this.#write(emptyQueryResponse)
     portal.result ??= await this.#execute(command)
     const { rows, tag } = portal.result
-    // 0 means all.
-    const rowsMax = readNumber(body, next) * 0x10000 + readNumber(body, next + 2) || rows.length
     const end = Math.min(rows.length, portal.sent + rowsMax)
-    await this.#sendRows(this.#columnsOf(command), rows.slice(portal.sent, end), portal.formats)
+    await this.#sendRows(this.#columnsOf(command), rows.slice(portal.sent, end), formats)
     portal.sent = end
     this.#write(end < rows.length ? portalSuspended : writeCommandComplete(tag))
-  }
-
-  #statementOf(name: string): Command | undefined {
-    if (this.#statements.has(name)) return this.#statements.get(name)
-    throw new ConsoleError('not_found', `prepared statement "${name}" does not exist`)
-  }
-
-  #portalOf(name: string): Portal {
-    const portal = this.#portals.get(name)
-    if (!portal) throw new ConsoleError('not_found', `portal "${name}" does not exist`)
-    return portal
   }
 
   // Commands.
@@ -459,9 +371,6 @@ export class ConsoleSession {
   }
 }
 
-/** In Describe and Close: a statement, not a portal. */
-const isStatement = 0x53 // 'S'
-
 function drained(socket: Socket): Promise<void> {
   return new Promise(resolve => {
     const done = (): void => {
@@ -472,25 +381,4 @@ function drained(socket: Socket): Promise<void> {
     socket.on('drain', done)
     socket.on('close', done)
   })
-}
-
-/** The text that begins at `at` and ends with a zero byte; `next` is behind that. */
-function readText(body: Buffer, at: number): { text: string; next: number } {
-  const end = body.indexOf(0, at)
-  if (end < 0) throw new ConsoleError('protocol', 'a text in a message has no end')
-  return { text: body.toString('utf8', at, end), next: end + 1 }
-}
-
-/** A number of 16 bits. */
-function readNumber(body: Buffer, at: number): number {
-  if (at + 2 > body.length) throw new ConsoleError('protocol', 'a message is shorter than it says')
-  return body.readUInt16BE(at)
-}
-
-/** A count, and as many numbers. */
-function readNumbers(body: Buffer, at: number): { numbers: number[]; next: number } {
-  const count = readNumber(body, at)
-  const numbers: number[] = []
-  for (let index = 1; index <= count; index++) numbers.push(readNumber(body, at + 2 * index))
-  return { numbers, next: at + 2 + 2 * count }
 }

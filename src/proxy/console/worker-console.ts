@@ -16,8 +16,8 @@ import type { RemoteCommand } from './commands.ts'
 import type { ConsoleFromWorker, ConsoleToWorker, Question } from './messages.ts'
 import type { PinLedger } from './pins.ts'
 import { Report } from './report.ts'
-import { ConsoleRequests } from './requests.ts'
-import { type ConsoleHost, ConsoleSession, type Run } from './session.ts'
+import { ConsoleRequests, type Run } from './requests.ts'
+import { type ConsoleHost, ConsoleSession } from './session.ts'
 
 export interface WorkerConsoleOptions {
   index: number

@@ -1,0 +1,3 @@
+import { driverSuite } from './driver.ts'
+
+driverSuite({ name: 'pgx', ecosystem: 'go', command: ['./driver'] })

@@ -4,7 +4,7 @@ import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
 import type { Config } from '../config/schema.ts'
 import type { OperatorCommands } from '../proxy/console/desk.ts'
-import { ProxyControl } from '../proxy/control.ts'
+import { type Inherited, ProxyControl } from '../proxy/control.ts'
 import { FleetCancels } from '../proxy/fleet-cancels.ts'
 import { Presence } from '../proxy/presence.ts'
 import { Prober } from '../proxy/prober.ts'
@@ -32,6 +32,8 @@ export interface HostOptions {
   log: Logger
   /** Where the lines of the data workers go. */
   writeLog: (line: string) => void
+  /** Sockets of the service manager that take the place of the proxy's ports. */
+  inherited?: readonly Inherited[]
   /** What the console may do to the process; undefined: nothing. */
   commands?: OperatorCommands
   logFormat: 'json' | 'text'
@@ -78,8 +80,8 @@ export class Host {
   }
 
   static async start(options: HostOptions): Promise<Host> {
-    const { config, parts, log } = options
-    await checkPorts(config, parts)
+    const { config, inherited, parts, log } = options
+    await checkPorts(config, parts, inherited)
     const owned = await openStore(config, log)
     const host = new Host(options, owned)
     try {
@@ -140,6 +142,7 @@ export class Host {
     const proxy = new ProxyControl({
       settings,
       workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
+      inherited: this.#options.inherited ?? [],
       clock: systemClock,
       timers: systemTimers,
       random: systemRandom,
@@ -160,13 +163,14 @@ export class Host {
     this.proxy = proxy
     this.#closers.push(this.watcher.onChange(topology => proxy.setTopology(topology)))
     this.#closers.push(this.watcher.onChange(() => fleet.look()))
+    const { host, port } = proxy.places[0] ?? { host: config.proxy.listen, port: config.proxy.port }
     const presence = new Presence({
       store: this.store,
       cluster: config.cluster,
       status: () => ({
         v: 1,
         id: config.proxy.id,
-        address: `${reachableHost(config.proxy.listen)}:${config.proxy.port}`,
+        address: `${reachableHost(host)}:${port}`,
         adminUrl: this.admin?.url ?? '',
         cancelPrefix: fleet.prefix,
         appliedRevision: Math.max(0, proxy.appliedRevision),
@@ -224,7 +228,7 @@ export class Host {
           })),
       },
       proxies: () => this.watcher.proxies(),
-      notReady: () => this.#notReady(),
+      notReady: () => this.notReady(),
       store: owned.embedded,
       timers: systemTimers,
       log,
@@ -234,8 +238,8 @@ export class Host {
     this.#presence?.publish()
   }
 
-  /** A proxy is ready when a client can be brought to some node. */
-  #notReady(): string | undefined {
+  /** Why this process is not ready; undefined when it is. A proxy is when a client can be brought to some node. */
+  notReady(): string | undefined {
     if (!this.proxy) return undefined
     const topology = this.watcher.current()
     if (this.proxy.workers.length === 0) return 'no data worker runs'

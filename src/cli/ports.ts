@@ -1,5 +1,6 @@
 import { createServer } from 'node:net'
 import type { Config } from '../config/schema.ts'
+import type { Inherited } from '../proxy/control.ts'
 import { CommandError } from './output.ts'
 
 interface Port {
@@ -11,17 +12,23 @@ interface Port {
   option?: string | undefined
 }
 
-/** Fails with one sentence when a port that the parts will listen on is taken, before anything is started. */
+/**
+ * Fails with one sentence when a port that the parts will listen on is taken, before anything is started. The service
+ * manager holds those of the inherited sockets itself.
+ */
 export async function checkPorts(
   config: Config,
   parts: { agent: boolean; proxy: boolean; admin: boolean },
+  inherited: readonly Inherited[] = [],
 ): Promise<void> {
   const { proxy, agent, admin } = config
   const ports: Port[] = []
   if (parts.proxy) {
     const host = proxy.listen
-    ports.push({ host, port: proxy.port, key: 'proxy.port', option: '--port' })
-    ports.push({ host, port: proxy.read_port, key: 'proxy.read_port', option: '--read-port' })
+    const isOwn = (wanted: Inherited['route']): boolean => !inherited.some(({ route }) => route === wanted)
+    if (isOwn('primary')) ports.push({ host, port: proxy.port, key: 'proxy.port', option: '--port' })
+    if (isOwn('replica'))
+      ports.push({ host, port: proxy.read_port, key: 'proxy.read_port', option: '--read-port' })
   }
   if (parts.admin) {
     ports.push({ host: admin.listen, port: admin.port, key: 'admin.port', option: '--admin-port' })

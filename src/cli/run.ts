@@ -6,9 +6,13 @@ import { type Change, planReload, reloadReport } from '../config/reload.ts'
 import type { Config, SectionName } from '../config/schema.ts'
 import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { createLogger, type Logger } from '../runtime/log.ts'
+import { inheritedSockets, ServiceManager } from '../runtime/systemd.ts'
+import { systemTimers } from '../runtime/timers.ts'
+import { inheritedRoutes } from './activation.ts'
 import { Host } from './host.ts'
 import { loadChecked } from './load-checked.ts'
 import type { CommandIo } from './output.ts'
+import { ServiceReport } from './service-report.ts'
 
 /** What a process of pgherd was started with; a reload reads the same again. */
 export interface RunRequest {
@@ -21,9 +25,13 @@ export interface RunRequest {
   parts: { agent: boolean; proxy: boolean; admin: boolean }
 }
 
+/** What a stop may take beyond the time that sessions have for it. */
+const stopSlackMs = 10_000
+
 /**
  * Runs parts of pgherd in this process until it is told to stop: SIGTERM and SIGINT end it in good order (a
- * second one at once), SIGHUP reads the configuration again. Resolves after a clean stop.
+ * second one at once), SIGHUP reads the configuration again. A service manager is told how it is, and its sockets
+ * are taken in place of the proxy's ports. Resolves after a clean stop.
  * @throws whatever keeps a part from starting; nothing is left behind then
  */
 export async function run(io: CommandIo, request: RunRequest): Promise<void> {
@@ -37,24 +45,30 @@ export async function run(io: CommandIo, request: RunRequest): Promise<void> {
   }
   process.on('uncaughtException', fail)
   const stop = new StopRequest(log)
+  const service = new ServiceManager({ env: io.env, pid: process.pid, timers: systemTimers, log })
   try {
     const commands: OperatorCommands = {
       reload: () => Promise.resolve(['the process is still starting']),
       stop: why => stop.ask(why),
     }
-    const host = await Host.start({ config, parts, log, writeLog, logFormat, commands })
-    const reloads = new Reloads(host, request, io, log, stop)
+    const inherited = parts.proxy ? inheritedRoutes(inheritedSockets(io.env, process.pid)) : []
+    const host = await Host.start({ config, parts, inherited, log, writeLog, logFormat, commands })
+    const report = new ServiceReport(host, service)
+    const reloads = new Reloads(host, request, io, log, stop, report)
     commands.reload = () => reloads.reload()
     try {
       if (!stop.isAsked) io.stdout(`pgherd is ready: ${placesOf(host)}\n`)
       await stop.asked
     } finally {
       reloads.close()
+      report.close()
+      service.stopping(host.config.proxy.shutdown_timeout + stopSlackMs)
       await host.stop()
     }
     log.info({ event: 'process.stopped' }, 'stopped')
   } finally {
     stop.close()
+    await service.close()
     process.off('uncaughtException', fail)
   }
 }
@@ -70,9 +84,9 @@ function placesOf({ config, proxy, admin, agent }: Host): string {
   if (agent) places.push(`reports node ${config.agent.node}`)
   if (agent?.httpPort !== undefined) places.push(`health on http://${config.agent.listen}:${agent.httpPort}`)
   if (proxy) {
-    const { listen, port, read_port: readPort } = config.proxy
-    places.push(`reads and writes on ${listen}:${port}`)
-    if (readPort !== 0) places.push(`reads on ${readPort}`)
+    for (const { route, host, port } of proxy.places) {
+      places.push(route === 'primary' ? `reads and writes on ${host}:${port}` : `reads on ${port}`)
+    }
   }
   if (admin) places.push(`admin on ${admin.url}`)
   return places.join(', ')
@@ -118,11 +132,20 @@ class Reloads {
   readonly #request: RunRequest
   readonly #io: CommandIo
   readonly #log: Logger
+  readonly #report: ServiceReport
   readonly #listener: () => void
   #last: Promise<readonly string[]> = Promise.resolve([])
 
-  constructor(host: Host, request: RunRequest, io: CommandIo, log: Logger, stop: StopRequest) {
+  constructor(
+    host: Host,
+    request: RunRequest,
+    io: CommandIo,
+    log: Logger,
+    stop: StopRequest,
+    report: ServiceReport,
+  ) {
     this.#host = host
+    this.#report = report
     this.#request = request
     this.#io = io
     this.#log = log
@@ -141,7 +164,12 @@ class Reloads {
 
   /** Resolves with what is wrong with the configuration, when nothing was applied for that; never rejects. */
   reload(): Promise<readonly string[]> {
-    this.#last = this.#last.then(() => this.#reload())
+    this.#last = this.#last.then(async () => {
+      this.#report.reloading()
+      const problems = await this.#reload()
+      this.#report.reloaded()
+      return problems
+    })
     return this.#last
   }
 

@@ -77,6 +77,7 @@ beforeEach(async () => {
   control = new ProxyControl({
     settings: testSettings({ port }),
     workers: 2,
+    inherited: [],
     clock: { nowMs: () => time.nowMs() + awayMs, wallMs: () => 0 },
     timers: time,
     random: seededRandom(1),

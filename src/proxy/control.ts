@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
+import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
@@ -6,11 +7,17 @@ import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import { ConsoleDesk, type Operator } from './console/desk.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
-import { Entrance } from './entrance.ts'
+import { Entrance, type Place } from './entrance.ts'
 import type { FromWorker, WorkerSettings } from './ipc.ts'
 import { shareOf } from './limits.ts'
 import { withoutRecent } from './stats.ts'
 import { forkWorker, WorkerProcess } from './worker-process.ts'
+
+/** A socket that the service manager listens on. */
+export interface Inherited {
+  fd: number
+  route: Route
+}
 
 /** The other proxies of the cluster. */
 export interface Fleet {
@@ -24,6 +31,8 @@ export interface ProxyControlOptions {
   /** Of the whole proxy: limits are divided among the workers. */
   settings: WorkerSettings
   workers: number
+  /** Sockets to take in place of ports of one's own. */
+  inherited: readonly Inherited[]
   clock: Clock
   timers: Timers
   random: Random
@@ -107,13 +116,26 @@ export class ProxyControl {
     this.#judging = timers.every(judgeEveryMs, () => this.#judge())
     try {
       await Promise.all(Array.from({ length: workers }, (_, index) => this.#fork(index)))
-      const { listen, port, readPort } = this.#settings
-      await this.#entrance.listen(listen, port, 'primary')
-      if (readPort !== 0) await this.#entrance.listen(listen, readPort, 'replica')
+      await this.#openPorts()
     } catch (cause) {
       await this.stop()
       throw cause
     }
+  }
+
+  async #openPorts(): Promise<void> {
+    const { inherited } = this.#options
+    const { listen: host, port, readPort } = this.#settings
+    for (const { fd, route } of inherited) await this.#entrance.listen({ fd }, route)
+    const lacks = (wanted: Route): boolean => !inherited.some(({ route }) => route === wanted)
+    if (lacks('primary')) await this.#entrance.listen({ host, port }, 'primary')
+    if (lacks('replica') && readPort !== 0)
+      await this.#entrance.listen({ host, port: readPort }, 'replica')
+  }
+
+  /** The ports that are open. */
+  get places(): Place[] {
+    return this.#entrance.places
   }
 
   setTopology(topology: Topology): void {

@@ -21,6 +21,16 @@ export interface Taker {
   give(arrival: Arrival): void
 }
 
+/** Where clients come in: a port to listen on, or a socket that the service manager listens on already. */
+export type Gateway = { host: string; port: number } | { fd: number }
+
+/** A port that is open. */
+export interface Place {
+  route: Route
+  host: string
+  port: number
+}
+
 export interface EntranceOptions {
   clock: Clock
   log: Logger
@@ -44,7 +54,7 @@ const lateMs = 100
  */
 export class Entrance {
   readonly #options: EntranceOptions
-  readonly #listeners: Server[] = []
+  readonly #listeners: { server: Server; route: Route }[] = []
   readonly #waiting: Arrival[] = []
   #turn = 0
   #refusing = false
@@ -53,8 +63,8 @@ export class Entrance {
     this.#options = options
   }
 
-  /** Rejects with the system's error when the port cannot be listened on. */
-  async listen(host: string, port: number, route: Route): Promise<void> {
+  /** Rejects with the system's error when the place cannot be listened on. */
+  async listen(gateway: Gateway, route: Route): Promise<void> {
     // Read by the worker alone: what this process took off the socket would be lost.
     const options = {
       allowHalfOpen: true,
@@ -68,14 +78,22 @@ export class Entrance {
       socket.on('error', () => undefined)
       this.admit({ socket, route })
     })
-    this.#listeners.push(listener)
+    this.#listeners.push({ server: listener, route })
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject)
-      listener.listen({ host, port, backlog }, () => {
+      listener.listen({ ...gateway, backlog }, () => {
         listener.off('error', reject)
         listener.on('error', error => this.#options.log.error({ err: error }, 'a listener failed'))
         resolve()
       })
+    })
+  }
+
+  /** The ports that are open. */
+  get places(): Place[] {
+    return this.#listeners.flatMap(({ server, route }) => {
+      const address = server.address()
+      return typeof address === 'object' && address ? { route, host: address.address, port: address.port } : []
     })
   }
 
@@ -107,7 +125,7 @@ export class Entrance {
 
   /** Listens no more, and closes what nobody has taken. */
   close(): void {
-    for (const listener of this.#listeners) listener.close()
+    for (const { server } of this.#listeners) server.close()
     for (const { socket } of this.#waiting.splice(0)) socket.destroy()
   }
 }

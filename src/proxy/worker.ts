@@ -76,6 +76,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #asked = new Map<number, () => void>()
   /** Connections that have arrived and are yet to be confirmed. */
   #taken: number[] = []
+  #confirming = false
   #requests = 0
   #stopping = false
 
@@ -215,14 +216,18 @@ export class Worker implements ClientHost, StartupHost {
     this.counters.clients = this.#connections
   }
 
-  /** Says that a connection has arrived: when many come, once for all that have come within a moment. */
+  /** Says that a connection has arrived: when many come, at once for the first and then for all of a moment. */
   #confirm(connection: number): void {
     this.#taken.push(connection)
-    if (this.#taken.length > 1) return
-    this.timers.after(1, () => {
-      this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#connections })
-      this.#taken = []
-    })
+    if (!this.#confirming) this.#sendTaken()
+  }
+
+  #sendTaken(): void {
+    this.#confirming = this.#taken.length > 0
+    if (!this.#confirming) return
+    this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#connections })
+    this.#taken = []
+    this.timers.after(1, () => this.#sendTaken())
   }
 
   get #connections(): number {
@@ -387,7 +392,7 @@ export class Worker implements ClientHost, StartupHost {
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
-    this.#console.end('shutdown', 'the proxy is shutting down')
+    this.#console.shutDown(false)
     const endAtRest = (): void => {
       for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
       for (const client of [...this.#clients]) if (client.wantsNothing) this.#endForShutdown(client)
@@ -395,6 +400,7 @@ export class Worker implements ClientHost, StartupHost {
     endAtRest()
     this.#timers.push(this.timers.every(20, endAtRest))
     this.timers.after(this.#settings.shutdownTimeoutMs, () => {
+      this.#console.shutDown(true)
       for (const client of [...this.#clients]) this.#endForShutdown(client)
     })
     this.#endWhenEmpty()

@@ -65,6 +65,8 @@ interface Answer {
   tag: string
   rows?: Row[]
   notices?: string[]
+  /** To be done when the answer is on its way. */
+  then?: () => void
 }
 
 /** How often is looked whether what a command waits for has come. */
@@ -119,15 +121,18 @@ export class ConsoleDesk {
     this.#running.set(worker, running)
     running.set(request, controller)
     let outcome: Outcome
+    let then: (() => void) | undefined
     try {
-      const { notices = [], rows = [], tag } = await this.#run(command, controller.signal)
-      await this.#sendRows(worker, request, rows)
-      outcome = { tag, notices }
+      const answer = await this.#run(command, controller.signal)
+      await this.#sendRows(worker, request, answer.rows ?? [])
+      outcome = { tag: answer.tag, notices: answer.notices ?? [] }
+      then = answer.then
     } catch (cause) {
       outcome = this.#outcomeOf(cause)
     }
     running.delete(request)
     worker.send({ kind: 'console_done', request, outcome })
+    then?.()
   }
 
   #outcomeOf(cause: unknown): Outcome {
@@ -379,9 +384,11 @@ export class ConsoleDesk {
     const commands = this.#commands()
     this.#isStopping = true
     if (wait === 'nothing') {
-      this.#options.hurry()
-      commands.stop('SHUTDOWN on the console')
-      return { tag: 'SHUTDOWN' }
+      const then = (): void => {
+        this.#options.hurry()
+        commands.stop('SHUTDOWN on the console')
+      }
+      return { tag: 'SHUTDOWN', then }
     }
     this.#options.closeEntrance()
     if (wait === 'servers') this.#setPaused(undefined, true)

@@ -92,6 +92,8 @@ export class ConsoleSession {
   #isSkipping = false
   readonly #prepared = new Prepared()
   #run: Run | undefined
+  /** What is to be done when the command that runs has been answered. */
+  #leaving: (() => void) | undefined
 
   /** `withOwn`: tables have pgherd's own columns behind PgBouncer's. */
   constructor(arrival: Arrival, rights: Rights, withOwn: boolean, host: ConsoleHost) {
@@ -174,13 +176,16 @@ export class ConsoleSession {
   async #work(): Promise<void> {
     if (this.#isWorking) return
     this.#isWorking = true
-    for (let next = this.#queue.shift(); next && !this.#isClosed; next = this.#queue.shift()) {
+    while (!this.#isClosed && !this.#leaving) {
+      const next = this.#queue.shift()
+      if (!next) break
       this.#queuedBytes -= next.body.length
       this.requestMs = this.#host.clock.nowMs()
       if (next.code === Code.Query) await this.#query(next.body)
       else await this.#extended(next.code, next.body)
     }
     this.#isWorking = false
+    this.#leaving?.()
   }
 
   // Simple protocol.
@@ -355,6 +360,13 @@ export class ConsoleSession {
     if (!this.#socket.writable) return
     this.#host.counters.bytesToClients += bytes.length
     this.#socket.write(bytes)
+  }
+
+  /** Ends the session when what it works on is answered; a command that waits for something is cancelled. */
+  leave(reason: DisconnectReason, message: string): void {
+    if (!this.#isWorking) return this.end(reason, message)
+    this.#leaving = () => this.end(reason, message)
+    this.#run?.cancel()
   }
 
   /** Ends the session; with a message the client is told why. */

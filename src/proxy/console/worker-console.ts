@@ -113,8 +113,12 @@ export class WorkerConsole implements ConsoleHost {
     return session !== undefined
   }
 
-  end(reason: DisconnectReason, message: string): void {
-    for (const session of [...this.#sessions]) session.end(reason, message)
+  /** The proxy is shutting down: sessions leave as soon as they can, or `atOnce`. */
+  shutDown(atOnce: boolean): void {
+    for (const session of [...this.#sessions]) {
+      if (atOnce) session.end('shutdown', 'the proxy is shutting down')
+      else session.leave('shutdown', 'the proxy is shutting down')
+    }
   }
 
   onMessage(message: ConsoleToWorker): void {

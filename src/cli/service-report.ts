@@ -1,0 +1,55 @@
+import type { ServiceManager } from '../runtime/systemd.ts'
+import { type Timer, systemTimers } from '../runtime/timers.ts'
+import type { Topology } from '../topology/types.ts'
+import type { Host } from './host.ts'
+
+/**
+ * Tells the service manager how a process of pgherd is: ready when its ports are open and the cluster is known, or
+ * when clients would have been refused for that, and from then on in one line what it can do.
+ */
+export class ServiceReport {
+  readonly #host: Host
+  readonly #service: ServiceManager
+  readonly #unsubscribe: () => void
+  readonly #latest: Timer
+  #isReady = false
+
+  constructor(host: Host, service: ServiceManager) {
+    this.#host = host
+    this.#service = service
+    this.#latest = systemTimers.after(host.config.proxy.failover_wait, () => this.#becomeReady())
+    this.#unsubscribe = host.watcher.onChange(topology => this.#look(topology))
+  }
+
+  reloading(): void {
+    if (this.#isReady) this.#service.reloading()
+  }
+
+  reloaded(): void {
+    if (this.#isReady) this.#service.ready()
+  }
+
+  close(): void {
+    this.#latest.cancel()
+    this.#unsubscribe()
+  }
+
+  #look(topology: Topology): void {
+    const problem = this.#host.notReady()
+    this.#service.status(problem ?? (this.#host.proxy ? useOf(topology) : `reports ${this.#host.config.agent.node}`))
+    if (problem === undefined) this.#becomeReady()
+  }
+
+  #becomeReady(): void {
+    this.#latest.cancel()
+    if (!this.#isReady) this.#service.ready()
+    this.#isReady = true
+  }
+}
+
+/** `writes go to a, reads to b and c`. */
+function useOf({ nodes, primary }: Topology): string {
+  const writes = nodes.some(({ writable }) => writable) ? `writes go to ${primary}` : 'nothing can be written'
+  const readable = nodes.filter(node => node.readable).map(({ name }) => name)
+  return readable.length === 0 ? writes : `${writes}, reads to ${readable.join(' and ')}`
+}

@@ -21,7 +21,9 @@ export function report(series: readonly Series[], asJson: boolean): void {
       const spread = `${shown(Math.min(...values))} to ${shown(Math.max(...values))}`
       const ratio = medians[name]! / medians[baseline]!
       const compared = name === baseline ? '' : `${ratio.toFixed(2)} x ${baseline}`
-      console.log(`  ${name.padEnd(10)} ${shown(medians[name]!).padStart(10)}   ${spread.padEnd(24)} ${compared}`)
+      console.log(
+        `  ${name.padEnd(10)} ${shown(medians[name]!).padStart(10)}   ${spread.padEnd(24)} ${compared}`,
+      )
     }
   }
 }

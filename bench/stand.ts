@@ -1,11 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { formatVerifier, makeVerifier, type ScramKeys, deriveKeys } from '../src/auth/scram.ts'
+import { deriveKeys, formatVerifier, makeVerifier, type ScramKeys } from '../src/auth/scram.ts'
 import { giveTo, serverAccount } from '../src/demo/account.ts'
-import { systemRandom } from '../src/runtime/random.ts'
 import { baseEnvironment, childrenOf, type Identity } from '../src/runtime/process.ts'
 import { freePorts } from '../test/support/ports.ts'
 import { startTestCluster, type TestCluster } from '../test/support/postgres.ts'
@@ -33,15 +33,14 @@ export interface Stand {
 export interface StandOptions {
   /** Data workers of pgherd; PgBouncer is one process always. */
   workers: number
-  /** Processors that each proxy may run on, as `taskset` takes them; undefined: all. */
-  cores?: string | undefined
+  /** The proxies share the first processor, and all else has the others. */
+  pinned?: boolean
   poolSize?: number
   /** More options for the Node.js of pgherd, such as --cpu-prof. */
   nodeOptions?: readonly string[]
 }
 
-export const user = 'bench'
-export const database = 'postgres'
+const user = 'bench'
 const password = 'bench-password'
 const salt = Buffer.from('salt of the bench')
 const iterations = 4096
@@ -49,6 +48,8 @@ const clientsMax = 20_000
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
 
 export async function startStand(options: StandOptions): Promise<Stand> {
+  // What is started from here on inherits it.
+  if (options.pinned) execFileSync('taskset', ['-cp', `1-${availableParallelism() - 1}`, String(process.pid)])
   const cluster = await startTestCluster({ settings: { max_connections: '200' } })
   const children: ChildProcess[] = []
   const stop = async (): Promise<void> => {
@@ -57,10 +58,15 @@ export async function startStand(options: StandOptions): Promise<Stand> {
   }
   try {
     await cluster.primary.query(`create role ${user} superuser login password '${password}'`)
-    const [bouncerPort, herdPort, readPort, adminPort] = (await freePorts(4)) as [number, number, number, number]
+    const [bouncerPort, herdPort, readPort, adminPort] = (await freePorts(4)) as [
+      number,
+      number,
+      number,
+      number,
+    ]
     const secret = formatVerifier(await makeVerifier(password, salt, iterations))
     const keys = await deriveKeys(password, salt, iterations)
-    await writeFile(join(cluster.dir, 'users.txt'), `"${user}" "${secret}"\n`)
+    await writeFile(join(cluster.dir, 'users.txt'), `"${user}" "${secret}"\n`, { mode: 0o600 })
     const bouncer = await startPgBouncer(cluster, bouncerPort, options)
     children.push(bouncer)
     const herd = await startPgherd(cluster, { port: herdPort, readPort, adminPort }, options)
@@ -81,7 +87,11 @@ export async function startStand(options: StandOptions): Promise<Stand> {
   }
 }
 
-async function startPgBouncer(cluster: TestCluster, port: number, options: StandOptions): Promise<ChildProcess> {
+async function startPgBouncer(
+  cluster: TestCluster,
+  port: number,
+  options: StandOptions,
+): Promise<ChildProcess> {
   const file = join(cluster.dir, 'pgbouncer.ini')
   await writeFile(
     file,
@@ -103,7 +113,7 @@ logfile = /dev/null
   )
   const account = await serverAccount()
   await giveTo(account, cluster.dir)
-  return start(['pgbouncer', '-q', file], options.cores, account.identity)
+  return start(['pgbouncer', '-q', file], options.pinned, account.identity)
 }
 
 async function startPgherd(
@@ -133,11 +143,11 @@ async function startPgherd(
   }
   await writeFile(file, JSON.stringify(config))
   const command = [process.execPath, ...(options.nodeOptions ?? []), main, 'up', '--config', file]
-  return start(command, options.cores, undefined)
+  return start(command, options.pinned, undefined)
 }
 
-function start(command: string[], cores: string | undefined, identity: Identity | undefined): ChildProcess {
-  const [program, ...args] = cores === undefined ? command : ['taskset', '-c', cores, ...command]
+function start(command: string[], pinned: boolean | undefined, identity: Identity | undefined): ChildProcess {
+  const [program, ...args] = pinned ? ['taskset', '-c', '0', ...command] : command
   const PATH = `${process.env['PATH']}:/usr/sbin`
   const child = spawn(program!, args, {
     env: { ...baseEnvironment(), PATH },
@@ -155,7 +165,7 @@ async function endProcess(child: ChildProcess): Promise<void> {
   await ended
 }
 
-/** Memory that processes hold, without what they share with others (the sum of their private pages). */
+/** Resident memory of processes. */
 export async function memoryBytes(pids: readonly number[]): Promise<number> {
   let sum = 0
   for (const pid of pids) sum += (await statusOf(pid, 'VmRSS')) * 1024
@@ -184,5 +194,3 @@ export async function processorMs(pids: readonly number[]): Promise<number> {
   // A tick is 10 ms wherever Linux runs today.
   return ticks * 10
 }
-
-export const random = systemRandom

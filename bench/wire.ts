@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net'
-import { ScramClient } from '../src/auth/scram-client.ts'
 import type { ScramKeys } from '../src/auth/scram.ts'
+import { ScramClient } from '../src/auth/scram-client.ts'
 import { systemRandom } from '../src/runtime/random.ts'
 import { frame, readErrorFields, terminate, writeQuery } from '../src/wire/messages.ts'
 import { MessageReader } from '../src/wire/reader.ts'
@@ -69,7 +69,12 @@ export class Visit {
 export async function logIn(port: number, keys: ScramKeys): Promise<Visit> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true })
   socket.on('error', () => {})
-  const scram = new ScramClient({ password: undefined, keys, channelBinding: { kind: 'none' }, random: systemRandom })
+  const scram = new ScramClient({
+    password: undefined,
+    keys,
+    channelBinding: { kind: 'none' },
+    random: systemRandom,
+  })
   const reader = new MessageReader(firstBytesMax)
   await new Promise<void>((resolve, reject) => {
     const onMessage = (code: number, body: Buffer): boolean => {

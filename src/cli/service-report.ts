@@ -1,5 +1,5 @@
 import type { ServiceManager } from '../runtime/systemd.ts'
-import { type Timer, systemTimers } from '../runtime/timers.ts'
+import { systemTimers, type Timer } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import type { Host } from './host.ts'
 
@@ -36,7 +36,9 @@ export class ServiceReport {
 
   #look(topology: Topology): void {
     const problem = this.#host.notReady()
-    this.#service.status(problem ?? (this.#host.proxy ? useOf(topology) : `reports ${this.#host.config.agent.node}`))
+    this.#service.status(
+      problem ?? (this.#host.proxy ? useOf(topology) : `reports ${this.#host.config.agent.node}`),
+    )
     if (problem === undefined) this.#becomeReady()
   }
 

@@ -61,6 +61,16 @@ export interface ClientHost {
   knowledgeOf(database: string): Database
   /** Most named statements on a server connection of the client's pool. */
   preparedMaxOf(client: Client): number
+  /** Whether `server` has replayed what the client can have read on another node. */
+  catchUp(
+    client: Client,
+    node: string,
+    readMs: number,
+    server: ServerConnection,
+    done: (is: boolean) => void,
+  ): void
+  /** This node does not have for the client what others have: another one is tried. */
+  avoid(client: Client, node: string): void
   onPinned(client: Client, before: readonly PinReason[]): void
   /** Nothing is outstanding and the client's node asks it to leave. */
   onRest(client: Client): void
@@ -145,6 +155,8 @@ export class Client implements ServerUser {
   /** It has been told that its session has begun. */
   #greeted = false
   #restingSinceMs = 0
+  /** The node that it has read on last, on the port for reads. */
+  #readOn = ''
   /** What is counted for its database, once it has had a server there. */
   #stats: DatabaseStats | undefined
   /** What comes is kept until what was passed on is answered. */
@@ -233,6 +245,12 @@ export class Client implements ServerUser {
     }
   }
 
+  /** For how long it has had what it asked for and asked for nothing more; undefined otherwise. */
+  idleMs(nowMs: number): number | undefined {
+    if (!this.#greeted || !this.wantsNothing) return undefined
+    return nowMs - (this.#server ? this.#server.requestSinceMs : this.#restingSinceMs)
+  }
+
   #onData(chunk: Buffer): void {
     this.#host.counters.bytesFromClients += chunk.length
     if (this.#stats) this.#stats.receivedBytes += chunk.length
@@ -312,10 +330,8 @@ export class Client implements ServerUser {
 
   /** The same for a client that wants nothing. */
   limitIdleTime(nowMs: number, { clientIdleTimeoutMs }: PoolLimits): void {
-    if (clientIdleTimeoutMs === 0) return
-    const isIdle = this.#state === State.Resting || (this.#state === State.Active && this.isAtRest)
-    const sinceMs = this.#server ? this.#server.requestSinceMs : this.#restingSinceMs
-    if (isIdle && nowMs - sinceMs > clientIdleTimeoutMs) {
+    const idleMs = clientIdleTimeoutMs > 0 ? this.idleMs(nowMs) : undefined
+    if (idleMs !== undefined && idleMs > clientIdleTimeoutMs) {
       this.end(
         'client_idle_timeout',
         `the client was idle for longer than ${clientIdleTimeoutMs} ms (client_idle_timeout)`,
@@ -556,6 +572,33 @@ export class Client implements ServerUser {
     this.#host.onAttached(this, server)
     const { session } = this
     if (!session) return this.#start(server)
+    const { node } = server.target
+    if (this.route === 'replica' && this.#readOn !== '' && this.#readOn !== node) {
+      return this.#catchUp(session, server, node)
+    }
+    this.#readOn = node
+    this.#prepare(session, server)
+  }
+
+  /** The client has read on another node, and must not see less on this one. */
+  #catchUp(session: PooledSession, server: ServerConnection, node: string): void {
+    this.#state = State.Held
+    this.#host.catchUp(this, this.#readOn, this.#restingSinceMs, server, isCaughtUp => {
+      if (this.#state !== State.Held || this.#retryElsewhere(server)) return
+      if (isCaughtUp) {
+        this.#readOn = node
+        return this.#prepare(session, server)
+      }
+      this.#server = undefined
+      this.#state = State.Waiting
+      this.#host.onDetached(this, server)
+      server.checkIn()
+      this.#host.avoid(this, node)
+      this.#host.acquire(this)
+    })
+  }
+
+  #prepare(session: PooledSession, server: ServerConnection): void {
     const knowledge = this.#host.knowledgeOf(this.database)
     if (knowledge.isLoaded) return this.#bring(session, server)
     // Without it every call would have to be taken for one that changes the session.

@@ -70,6 +70,9 @@ const stopGraceMs = 2000
 export class ProxyControl {
   readonly #options: ProxyControlOptions
   readonly #workers = new Map<number, WorkerProcess>()
+  /** Those that are being replaced, and those that are to replace them. */
+  readonly #besides = new Set<WorkerProcess>()
+  #replacing: Promise<void> | undefined
   readonly #entrance: Entrance
   readonly #console: ConsoleDesk
   readonly #restarts = new Set<Timer>()
@@ -93,9 +96,10 @@ export class ProxyControl {
     this.#mockSecret = options.random.bytes(32).toString('hex')
     const { clock, log } = options
     const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
+    const serving = (): WorkerProcess[] => this.#all().filter(({ serves }) => serves)
     this.#entrance = new Entrance({ clock, log, takers })
     this.#console = new ConsoleDesk({
-      workers: takers,
+      workers: serving,
       settings: () => this.#settings,
       topology: () => this.#topology,
       counters: () => this.counters(),
@@ -129,8 +133,7 @@ export class ProxyControl {
     for (const { fd, route } of inherited) await this.#entrance.listen({ fd }, route)
     const lacks = (wanted: Route): boolean => !inherited.some(({ route }) => route === wanted)
     if (lacks('primary')) await this.#entrance.listen({ host, port }, 'primary')
-    if (lacks('replica') && readPort !== 0)
-      await this.#entrance.listen({ host, port: readPort }, 'replica')
+    if (lacks('replica') && readPort !== 0) await this.#entrance.listen({ host, port: readPort }, 'replica')
   }
 
   /** The ports that are open. */
@@ -140,23 +143,23 @@ export class ProxyControl {
 
   setTopology(topology: Topology): void {
     this.#topology = topology
-    for (const worker of this.#workers.values()) worker.setTopology(topology)
+    for (const worker of this.#all()) worker.setTopology(topology)
   }
 
   /** The prefix of cancel keys is another one from now on. */
   setCancelPrefix(prefix: number): void {
-    for (const worker of this.#workers.values()) worker.send({ kind: 'cancel_prefix', prefix })
+    for (const worker of this.#all()) worker.send({ kind: 'cancel_prefix', prefix })
   }
 
   /** Takes new settings over; only what may change while running. */
   setSettings(settings: WorkerSettings): void {
     this.#settings = settings
-    for (const worker of this.#workers.values()) worker.tellSettings()
+    for (const worker of this.#all()) worker.tellSettings()
   }
 
   /** The sum over all workers, ended ones included where it is a total. */
   counters(): WorkerCountersData {
-    const living = [...this.#workers.values()].flatMap(({ counters }) => counters ?? [])
+    const living = this.#all().flatMap(({ counters }) => counters ?? [])
     return addCounters([this.#retired, ...living])
   }
 
@@ -185,11 +188,61 @@ export class ProxyControl {
     this.#entrance.close()
     for (const timer of this.#restarts) timer.cancel()
     const limitMs = this.#settings.shutdownTimeoutMs + stopGraceMs
-    await Promise.all([...this.#workers.values()].map(worker => worker.stop(this.#options.timers, limitMs)))
+    await Promise.all(this.#all().map(worker => worker.stop(this.#options.timers, limitMs)))
+  }
+
+  #all(): WorkerProcess[] {
+    return [...this.#workers.values(), ...this.#besides]
+  }
+
+  /**
+   * Replaces every worker, one after the other: a new one takes the new clients, and the old one ends when its own
+   * are gone, after `shutdownTimeoutMs` at the latest. Asked again meanwhile, it is the same replacement.
+   * Rejects when a new worker cannot start; the old one goes on then.
+   */
+  replaceWorkers(): Promise<void> {
+    this.#replacing ??= this.#replaceAll().finally(() => {
+      this.#replacing = undefined
+    })
+    return this.#replacing
+  }
+
+  /** Whether workers are being replaced now. */
+  get isReplacing(): boolean {
+    return this.#replacing !== undefined
+  }
+
+  async #replaceAll(): Promise<void> {
+    const { log } = this.#options
+    for (const index of [...this.#workers.keys()]) {
+      if (this.#stopping) return
+      await this.#replace(index)
+      log.info({ event: 'worker.replaced', worker: index }, `worker ${index} is a new process`)
+    }
+  }
+
+  async #replace(index: number): Promise<void> {
+    const fresh = this.#create(index)
+    this.#besides.add(fresh)
+    await fresh.ready
+    this.#besides.delete(fresh)
+    const old = this.#workers.get(index)
+    this.#workers.set(index, fresh)
+    this.#entrance.resume()
+    // It has died by itself meanwhile.
+    if (!old) return
+    this.#besides.add(old)
+    await old.leave(this.#options.timers, this.#settings.shutdownTimeoutMs + stopGraceMs)
   }
 
   /** Resolves when the worker is ready; rejects when it ends before. */
   async #fork(index: number): Promise<void> {
+    const worker = this.#create(index)
+    this.#workers.set(index, worker)
+    await worker.ready
+  }
+
+  #create(index: number): WorkerProcess {
     const { clock, writeLog, fork = forkWorker } = this.#options
     const worker = new WorkerProcess({
       index,
@@ -201,9 +254,8 @@ export class ProxyControl {
       onMessage: (from, message) => this.#onMessage(from, message),
       onExit: (ended, how) => this.#onExit(ended, how),
     })
-    this.#workers.set(index, worker)
     if (this.#topology) worker.setTopology(this.#topology)
-    await worker.ready
+    return worker
   }
 
   /** What one worker gets of the proxy's limits. */
@@ -247,7 +299,7 @@ export class ProxyControl {
   }
 
   #noteApplied(): void {
-    const revision = Math.min(...[...this.#workers.values()].map(each => each.appliedRevision))
+    const revision = Math.min(...this.#all().map(each => each.appliedRevision))
     if (revision <= this.#appliedRevision) return
     this.#appliedRevision = revision
     this.#options.onApplied(revision)
@@ -258,7 +310,7 @@ export class ProxyControl {
    * and the asker is told what they say.
    */
   #askOthers(from: WorkerProcess, message: Extract<FromWorker, { kind: 'cancel' }>): void {
-    const others = [...this.#workers.values()].filter(worker => worker !== from)
+    const others = this.#all().filter(worker => worker !== from && worker.serves)
     let owed = others.length
     const finish = (found: boolean): void => {
       this.#answers.delete(request)
@@ -287,10 +339,10 @@ export class ProxyControl {
     // This process was stopped or starved itself: what the workers have said meanwhile has yet to be read.
     const wasAway = nowMs - this.#judgedMs > 2 * judgeEveryMs
     this.#judgedMs = nowMs
-    for (const worker of this.#workers.values()) {
+    for (const worker of this.#all()) {
       if (wasAway) worker.excuse(nowMs)
       const silentMs = worker.silentMs(nowMs)
-      if (silentMs <= (worker.state === 'ready' ? silentMaxMs : bootMaxMs)) continue
+      if (silentMs <= (worker.serves ? silentMaxMs : bootMaxMs)) continue
       log.error(
         { event: 'worker.silent', worker: worker.index },
         `worker ${worker.index} has not been heard of for ${Math.round(silentMs / 1000)} s; it is killed`,
@@ -301,23 +353,26 @@ export class ProxyControl {
 
   #onExit(worker: WorkerProcess, how: string): void {
     if (worker.counters) this.#retired = addCounters([this.#retired, withoutGauges(worker.counters)])
-    this.#workers.delete(worker.index)
+    const isBeside = this.#besides.delete(worker)
+    if (!isBeside) this.#workers.delete(worker.index)
     this.#console.forget(worker)
     const left = worker.takeBack()
     if (this.#stopping) {
       for (const { socket } of left) socket.destroy()
       return
     }
+    for (const arrival of left) this.#entrance.admit(arrival)
+    if (isBeside) return
     this.#crashes++
     const { clock, timers, log } = this.#options
     log.error(
       { event: 'worker.died', worker: worker.index },
       `worker ${worker.index} ended (${how}); it is replaced`,
     )
-    for (const arrival of left) this.#entrance.admit(arrival)
     const pauseMs = clock.nowMs() - worker.startedMs < shortLifeMs ? restartPauseMs : 0
     const timer = timers.after(pauseMs, () => {
       this.#restarts.delete(timer)
+      if (this.#workers.has(worker.index)) return
       // Its exit is told and tried again in any case.
       this.#fork(worker.index).catch(() => undefined)
     })

@@ -92,7 +92,10 @@ export class Database {
   }
 }
 
-/** The databases of the cluster, by their names on the servers. Bounded by what clients could log in to. */
+/** Names come from clients, who may make up any number of them. */
+const databasesMax = 1000
+
+/** The databases of the cluster, by their names on the servers. Who has one keeps it when it is forgotten here. */
 export class Databases {
   readonly #clock: Clock
   readonly #known = new Map<string, Database>()
@@ -105,6 +108,10 @@ export class Databases {
     let database = this.#known.get(name)
     if (!database) {
       database = new Database(this.#clock)
+      if (this.#known.size >= databasesMax) {
+        const [oldest] = this.#known.keys()
+        this.#known.delete(oldest!)
+      }
       this.#known.set(name, database)
     }
     return database

@@ -20,6 +20,7 @@ import type { LimitsCache } from './limits.ts'
 import { moveSession } from './move.ts'
 import { NodePools } from './node-pools.ts'
 import { Pool } from './pool.ts'
+import { Positions } from './positions.ts'
 import type { ReportedValues } from './reported.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
 import type { ServerTls } from './startup/dial.ts'
@@ -38,6 +39,8 @@ export interface DispatcherOptions {
   gates: Gates
   stats: StatsBook
   reports: ReportedValues
+  /** Every client of the worker. */
+  clients: () => Iterable<Client>
   /** Spreads equals differently in every worker. */
   firstTurn: number
   /** A node could not be used: the control process looks at it at once. */
@@ -62,6 +65,7 @@ export class Dispatcher {
   readonly #parked = new Set<Client>()
   /** Clients of paused databases. */
   readonly #held = new Set<Client>()
+  readonly positions: Positions
   readonly #troubles: Troubles
   readonly #candidates: Record<Route, Candidates> = { primary: nobody, replica: nobody }
   /** The nodes of the topology on which sessions of a route may begin. */
@@ -76,6 +80,12 @@ export class Dispatcher {
     this.#options = options
     this.#turn = options.firstTurn
     this.#troubles = new Troubles(options.clock)
+    this.positions = new Positions({
+      clock: options.clock,
+      timers: options.timers,
+      borrow: (node, client, user) => this.#nodes.get(node)?.openFor(client, user),
+      primary: () => this.#candidates.primary.nodes[0]?.name,
+    })
   }
 
   /**
@@ -119,6 +129,7 @@ export class Dispatcher {
     const hadSome = this.#readable.size > 0
     this.#readable = new Set(nodes.map(node => node.name))
     if (!isNew || !hadSome || nodes.length < 2) return
+    this.#spreadHomes(nodes)
     const sessionsOf = (name: string): Client[] =>
       [...(this.#nodes.get(name)?.sessions ?? [])].filter(client => client.route === 'replica')
     const total = nodes.reduce((sum, node) => sum + sessionsOf(node.name).length, 0)
@@ -130,6 +141,19 @@ export class Dispatcher {
         client.leaving ??= { deadlineMs: Infinity, tried: false, byForce: false }
         this.onRest(client)
       }
+    }
+  }
+
+  /** Pooled clients that read stay where they were at last: as many as are too many there look for another home. */
+  #spreadHomes(nodes: readonly TopologyNode[]): void {
+    const readers = [...this.#options.clients()].filter(
+      ({ session, route }) => session && route === 'replica',
+    )
+    const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
+    for (const node of nodes) {
+      const here = readers.filter(({ home }) => home === node.name)
+      const share = Math.ceil((readers.length * node.weight) / weights)
+      for (const client of here.slice(0, Math.max(0, here.length - share))) client.home = ''
     }
   }
 
@@ -249,13 +273,14 @@ export class Dispatcher {
   }
 
   onAttached(client: Client, server: ServerConnection): void {
-    client.tried.clear()
+    if (!client.session) client.tried.clear()
     this.#find(server)?.addSession(client)
   }
 
   onDetached(client: Client, server: ServerConnection): void {
     this.#find(server)?.removeSession(client)
     client.leaving = undefined
+    if (!client.isWaiting) client.tried.clear()
   }
 
   onEnded(client: Client): void {
@@ -376,6 +401,7 @@ export class Dispatcher {
   #letLeave(pools: NodePools, node: TopologyNode | undefined): void {
     const topology = this.#topology!
     if (!pools.use.keepsIdle || pools.role !== node?.role) pools.closeIdle()
+    if (pools.role !== node?.role) this.positions.forget(pools.target.node)
     pools.role = node?.role ?? 'unknown'
     const name = pools.target.node
     const verdicts = {

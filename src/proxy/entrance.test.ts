@@ -117,7 +117,9 @@ test('nothing is read of a connection here, and a port that is taken is told', a
   const taker = new FakeTaker()
   const entrance = entranceFor([taker])
   await entrance.listen({ host: '127.0.0.1', port: port! }, 'replica')
-  await assert.rejects(entranceFor([]).listen({ host: '127.0.0.1', port: port! }, 'primary'), { code: 'EADDRINUSE' })
+  await assert.rejects(entranceFor([]).listen({ host: '127.0.0.1', port: port! }, 'primary'), {
+    code: 'EADDRINUSE',
+  })
   const client = connect(port!, '127.0.0.1')
   client.write('first bytes')
   const { socket, route } = await until('it is handed over', () => taker.arrivals[0])

@@ -93,7 +93,9 @@ export class Entrance {
   get places(): Place[] {
     return this.#listeners.flatMap(({ server, route }) => {
       const address = server.address()
-      return typeof address === 'object' && address ? { route, host: address.address, port: address.port } : []
+      return typeof address === 'object' && address
+        ? { route, host: address.address, port: address.port }
+        : []
     })
   }
 

@@ -104,6 +104,8 @@ export type ToWorker =
   /** What cancel keys begin with from now on. */
   | { kind: 'cancel_prefix'; prefix: number }
   | { kind: 'stop' }
+  /** It gets no more clients, and ends when those that it has are gone. */
+  | { kind: 'drain' }
   /** What is paused or disabled from now on. */
   | { kind: 'gates'; gates: GatesData }
   | ConsoleToWorker

@@ -45,6 +45,7 @@ process.on('message', (message: ToWorker, socket?: Socket) => {
 process.on('SIGINT', () => undefined)
 process.on('SIGTERM', () => undefined)
 process.on('SIGHUP', () => undefined)
+process.on('SIGUSR2', () => undefined)
 // Without its control process a worker would serve a cluster that it no longer knows.
 process.on('disconnect', () => process.exit(0))
 send({ kind: 'loaded' })

@@ -39,14 +39,14 @@ const lineCharsMax = 64 * 1024
  * One data worker as the control process sees it: what it was told and has confirmed, when it was last heard,
  * and the connections on their way to it.
  *
- *   booting --loaded--> starting --ready--> ready --exit--> ended      (exit may come at any time)
+ *   booting --loaded--> starting --ready--> ready [--leave--> leaving] --exit--> ended   (exit may come at any time)
  */
 export class WorkerProcess implements Taker {
   readonly index: number
   readonly startedMs: number
   /** Resolves when it can take connections; rejects with the reason when it ends before. */
   readonly ready: Promise<void>
-  state: 'booting' | 'starting' | 'ready' | 'ended' = 'booting'
+  state: 'booting' | 'starting' | 'ready' | 'leaving' | 'ended' = 'booting'
   /** Intent revision of the newest topology that it has applied; -1 before the first. */
   appliedRevision = -1
   /** The last figures it has sent. */
@@ -167,6 +167,20 @@ export class WorkerProcess implements Taker {
     timer.cancel()
   }
 
+  /** Gives it no more clients, and waits until it has ended as these have gone; kills it after `limitMs`. */
+  async leave(timers: Timers, limitMs: number): Promise<void> {
+    this.state = 'leaving'
+    this.send({ kind: 'drain' })
+    const timer = timers.after(limitMs, () => this.kill())
+    await this.#ended
+    timer.cancel()
+  }
+
+  /** It serves clients, its own or those that are still to come. */
+  get serves(): boolean {
+    return this.state === 'ready' || this.state === 'leaving'
+  }
+
   #onMessage(message: FromWorker): void {
     this.#heardMs = this.#options.clock.nowMs()
     switch (message.kind) {
@@ -206,7 +220,7 @@ export class WorkerProcess implements Taker {
   }
 
   #tellTopology(): void {
-    if (this.state !== 'ready' || this.#isApplying || !this.#newest || this.#newest === this.#told) return
+    if (!this.serves || this.#isApplying || !this.#newest || this.#newest === this.#told) return
     this.#told = this.#newest
     this.#isApplying = true
     this.send({ kind: 'topology', topology: this.#newest })

@@ -42,6 +42,8 @@ export interface WorkerOptions {
 }
 
 const countersEveryMs = 250
+/** A client of a worker that is replaced is ended when it was idle for this long: nothing of it is on the way. */
+const drainIdleMs = 1000
 /** What averages of the console are about: at least the last period, at most the last two. */
 const statsPeriodMs = 60_000
 /** Pools whose figures are told one by one; those of the others are added up. */
@@ -79,6 +81,8 @@ export class Worker implements ClientHost, StartupHost {
   #confirming = false
   #requests = 0
   #stopping = false
+  /** It ends when its last client has gone. */
+  #leaving = false
 
   /** @throws TlsError, SecurityError when its files cannot be used */
   constructor(options: WorkerOptions) {
@@ -116,6 +120,7 @@ export class Worker implements ClientHost, StartupHost {
       gates: this.#gates,
       stats: this.#stats,
       reports: new ReportedValues(),
+      clients: () => this.#clients,
       firstTurn: options.index,
       onSuspect: (node, reason) => options.send({ kind: 'suspect', node, reason }),
       serverTls: () => this.security.serverTls,
@@ -171,6 +176,9 @@ export class Worker implements ClientHost, StartupHost {
         return
       case 'cancel_prefix':
         this.#keys.prefix = message.prefix
+        return
+      case 'drain':
+        this.#drain()
         return
       case 'stop':
         this.#stop()
@@ -279,6 +287,20 @@ export class Worker implements ClientHost, StartupHost {
     this.#dispatcher.onAttached(client, server)
   }
 
+  catchUp(
+    client: Client,
+    node: string,
+    readMs: number,
+    server: ServerConnection,
+    done: (is: boolean) => void,
+  ): void {
+    this.#dispatcher.positions.catchUp(client, node, readMs, server, done)
+  }
+
+  avoid(client: Client, node: string): void {
+    client.tried.add(node)
+  }
+
   onDetached(client: Client, server: ServerConnection): void {
     this.#dispatcher.onDetached(client, server)
   }
@@ -342,7 +364,7 @@ export class Worker implements ClientHost, StartupHost {
   #onGone(reason: DisconnectReason): void {
     this.counters.disconnects[reason]++
     this.counters.clients = this.#connections
-    if (this.#stopping) this.#endWhenEmpty()
+    if (this.#leaving) this.#endWhenEmpty()
   }
 
   /** A cancel key that is not known here may be another worker's, or another proxy's. */
@@ -392,6 +414,7 @@ export class Worker implements ClientHost, StartupHost {
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
+    this.#leaving = true
     this.#console.shutDown(false)
     const endAtRest = (): void => {
       for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
@@ -403,6 +426,26 @@ export class Worker implements ClientHost, StartupHost {
       this.#console.shutDown(true)
       for (const client of [...this.#clients]) this.#endForShutdown(client)
     })
+    this.#endWhenEmpty()
+  }
+
+  /** Another worker takes this one's place: clients go when they are idle, all that are left when time is up. */
+  #drain(): void {
+    if (this.#leaving) return
+    this.#leaving = true
+    const why = 'the part of the proxy that serves this connection is being replaced'
+    const end = (client: Client): void => client.end('shutdown', why, { hint: 'Connect again.' })
+    const endIdle = (): void => {
+      const nowMs = this.clock.nowMs()
+      for (const client of [...this.#clients]) if ((client.idleMs(nowMs) ?? 0) >= drainIdleMs) end(client)
+    }
+    this.#timers.push(
+      this.timers.every(100, endIdle),
+      this.timers.after(this.#settings.shutdownTimeoutMs, () => {
+        for (const client of [...this.#clients]) end(client)
+        this.#stop()
+      }),
+    )
     this.#endWhenEmpty()
   }
 

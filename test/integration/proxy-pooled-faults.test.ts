@@ -104,6 +104,52 @@ test('a drained replica is left at once, and a transaction on it comes to its en
   await setNodeState(operations(), b!.name, 'active', false)
 })
 
+test('a client that leaves its replica never reads an older state on the next one', async () => {
+  const [b, c] = cluster.replicas
+  await cluster.primary.query('create table if not exists clock (i int)')
+  await cluster.primary.query('truncate clock')
+  for (const replica of cluster.replicas) await caughtUp(cluster.primary, replica)
+  const reader = await session(host.config.proxy.read_port)
+  await until('it reads on b', async () => {
+    if ((await whereIs(reader)) === b!.port) return true
+    await setNodeState(operations(), c!.name, 'drain', false)
+    return false
+  })
+  await setNodeState(operations(), c!.name, 'active', false)
+  await until(
+    'c takes reads again',
+    () => host.watcher.current().nodes.find(node => node.name === c!.name)?.readable,
+  )
+  assert.equal(await whereIs(reader), b!.port)
+  await c!.query('select pg_wal_replay_pause()')
+  await cluster.primary.query('insert into clock values (1)')
+  await caughtUp(cluster.primary, b!)
+  assert.equal((await reader.query('select * from clock')).rows.length, 1)
+  await setNodeState(operations(), b!.name, 'drain', false)
+  const next = reader.query<{ port: number; count: string }>(
+    'select inet_server_port() as port, count(*) from clock',
+  )
+  await until('the read waits', async () => {
+    const state = await proxyCounters(host.config.admin.port)
+    return (state.nodes[c!.name]?.sessions ?? 0) > 0
+  })
+  await c!.query('select pg_wal_replay_resume()')
+  assert.deepEqual((await next).rows, [{ port: c!.port, count: '1' }])
+  await setNodeState(operations(), b!.name, 'active', false)
+})
+
+test('a replica that comes back gets its share of the readers', async () => {
+  const [b] = cluster.replicas
+  await setNodeState(operations(), b!.name, 'drain', false)
+  const all = await sessions(8, host.config.proxy.read_port)
+  await until('b is left', async () => !(await Promise.all(all.map(whereIs))).includes(b!.port))
+  await setNodeState(operations(), b!.name, 'active', false)
+  await until('both serve', async () => {
+    const seen = await Promise.all(all.map(whereIs))
+    return seen.filter(port => port === b!.port).length >= 3
+  })
+})
+
 test('while the primary restarts its clients wait, whatever they had prepared and set', async () => {
   const all = await sessions(10, host.config.proxy.port)
   for (const client of all) {

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { connect as connectTo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { baseEnvironment, type Child, isAlive, startChild, childrenOf } from '../../src/runtime/process.ts'
+import {
+  baseEnvironment,
+  type Child,
+  childrenOf,
+  isAlive,
+  runCommand,
+  startChild,
+} from '../../src/runtime/process.ts'
 import { startCli } from '../support/cli.ts'
 import { need } from '../support/need.ts'
 import { freePorts } from '../support/ports.ts'
@@ -77,12 +84,26 @@ describe('sockets of the service manager', need('systemd-socket-activate'), () =
   })
 })
 
+test('the unit files are understood', need('systemd-analyze'), async () => {
+  const units = fileURLToPath(new URL('../../../deploy/systemd/', import.meta.url))
+  const files = (await readdir(units)).map(name => join(units, name))
+  assert.equal(files.length, 3)
+  const env = baseEnvironment()
+  const { code, tail } = await runCommand(
+    { command: 'systemd-analyze', args: ['verify', ...files], env },
+    20_000,
+  )
+  assert.deepEqual({ code, tail }, { code: 0, tail: [] })
+})
+
 test('systemd is told when it is ready, reloads and stops, and what it can do', async () => {
   // Stands in for the program, and writes down what it is to tell.
   const bin = join(folder, 'bin')
   const told = join(folder, 'told')
   await mkdir(bin)
-  await writeFile(join(bin, 'systemd-notify'), `#!/bin/sh\necho "$NOTIFY_SOCKET $*" >>${told}\n`, { mode: 0o755 })
+  await writeFile(join(bin, 'systemd-notify'), `#!/bin/sh\necho "$NOTIFY_SOCKET $*" >>${told}\n`, {
+    mode: 0o755,
+  })
   const [port, readPort, adminPort] = await freePorts(3)
   const flags = ['--port', `${port}`, '--read-port', `${readPort}`, '--admin-port', `${adminPort}`]
   const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}`, NOTIFY_SOCKET: '@test' }
@@ -98,7 +119,10 @@ test('systemd is told when it is ready, reloads and stops, and what it can do', 
   assert.ok((await lines()).every(line => line.startsWith('@test ')))
   up.signal('SIGHUP')
   await said('RELOADING=1 MONOTONIC_USEC=')
-  await until('it is ready again', async () => (await lines()).filter(line => line.includes('READY=1')).length === 2)
+  await until(
+    'it is ready again',
+    async () => (await lines()).filter(line => line.includes('READY=1')).length === 2,
+  )
   const client = await connect(port!)
   await up.stop()
   await client.end().catch(() => undefined)

@@ -66,7 +66,7 @@ interface Answer {
   rows?: Row[]
   notices?: string[]
   /** To be done when the answer is on its way. */
-  then?: () => void
+  afterwards?: () => void
 }
 
 /** How often is looked whether what a command waits for has come. */
@@ -121,18 +121,18 @@ export class ConsoleDesk {
     this.#running.set(worker, running)
     running.set(request, controller)
     let outcome: Outcome
-    let then: (() => void) | undefined
+    let afterwards: (() => void) | undefined
     try {
       const answer = await this.#run(command, controller.signal)
       await this.#sendRows(worker, request, answer.rows ?? [])
       outcome = { tag: answer.tag, notices: answer.notices ?? [] }
-      then = answer.then
+      afterwards = answer.afterwards
     } catch (cause) {
       outcome = this.#outcomeOf(cause)
     }
     running.delete(request)
     worker.send({ kind: 'console_done', request, outcome })
-    then?.()
+    afterwards?.()
   }
 
   #outcomeOf(cause: unknown): Outcome {
@@ -384,11 +384,11 @@ export class ConsoleDesk {
     const commands = this.#commands()
     this.#isStopping = true
     if (wait === 'nothing') {
-      const then = (): void => {
+      const afterwards = (): void => {
         this.#options.hurry()
         commands.stop('SHUTDOWN on the console')
       }
-      return { tag: 'SHUTDOWN', then }
+      return { tag: 'SHUTDOWN', afterwards }
     }
     this.#options.closeEntrance()
     if (wait === 'servers') this.#setPaused(undefined, true)

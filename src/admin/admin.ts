@@ -5,6 +5,7 @@ import { createStoreHandler } from '../store/serve.ts'
 import type { ProxyStatus, Topology } from '../topology/types.ts'
 import { type AdminServer, json, type Route, startAdminServer, text } from './http.ts'
 import { createMetrics, type MetricSources } from './metrics.ts'
+import { restartWorkersPath } from './paths.ts'
 
 export interface AdminOptions {
   listen: string
@@ -14,6 +15,8 @@ export interface AdminOptions {
   proxies: () => ProxyStatus[]
   /** Undefined when the process is ready for clients, else why it is not. */
   notReady: () => string | undefined
+  /** Has the data workers replaced; gives back how many. Undefined in a process without any. */
+  restartWorkers: (() => number) | undefined
   /** Given where the process owns the embedded store: other processes reach it through here. */
   store: EmbeddedStore | undefined
   timers: Timers
@@ -39,11 +42,15 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
     ['/api/topology', () => json(200, topologyOf(sources, options.proxies()))],
     ['/api/proxy', () => json(200, sources.proxy?.() ?? null)],
   ])
+  const { restartWorkers } = options
+  const actions = new Map<string, Route>()
+  if (restartWorkers) actions.set(restartWorkersPath, () => json(202, { workers: restartWorkers() }))
   const server = await startAdminServer({
     listen: options.listen,
     port: options.port,
     token: options.token,
     routes,
+    actions,
     openPaths: new Set(['/healthz', '/readyz']),
     other: storeHandler && ((request, response) => storeHandler.handle(request, response)),
     log,
@@ -63,6 +70,7 @@ const index = `pgherd
   /metrics       Prometheus metrics
   /api/topology  nodes, roles, reasons, alarms
   /api/proxy     what the workers have counted
+  /api/proxy/restart-workers   (POST) replaces them by new processes, one after the other
   /healthz       this process runs
   /readyz        it is ready for clients
 `

@@ -19,6 +19,8 @@ export interface AdminServerOptions {
   token: string | undefined
   /** GET paths. */
   routes: ReadonlyMap<string, Route>
+  /** POST paths: what changes something. */
+  actions: ReadonlyMap<string, Route>
   /** Paths that balancers and service managers ask without a token. */
   openPaths: ReadonlySet<string>
   /** Tried first for what is not in `routes`; returns whether it took the request. */
@@ -89,10 +91,15 @@ async function answer(
   const path = (request.url ?? '/').split('?', 1)[0]!
   const refusal = options.openPaths.has(path) ? undefined : refuse(options, request)
   if (refusal) return reply(response, refusal)
+  const action = options.actions.get(path)
+  if (action) {
+    if (request.method === 'POST') return reply(response, await action())
+    return reply(response, json(405, { error: { message: `${path} only takes POST` } }))
+  }
   const route = options.routes.get(path)
   if (!route) {
     if (options.other?.(request, response)) return
-    const paths = [...options.routes.keys()].join(' ')
+    const paths = [...options.routes.keys(), ...options.actions.keys()].join(' ')
     return reply(response, json(404, { error: { message: `no such path: ${path}; there is ${paths}` } }))
   }
   if (request.method !== 'GET' && request.method !== 'HEAD') {

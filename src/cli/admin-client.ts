@@ -40,23 +40,28 @@ export function adminTurnedOff(): CommandError {
 }
 
 /**
- * Asks one path for JSON.
+ * Asks one path for JSON, or with POST has it do something.
  * @throws NoAnswer when nobody is there
  * @throws CommandError when it answers with an error
  */
-export async function askAdmin<Answer>({ url, token }: AdminAddress, path: string): Promise<Answer> {
+export async function askAdmin<Answer>(
+  { url, token }: AdminAddress,
+  path: string,
+  method: 'GET' | 'POST' = 'GET',
+): Promise<Answer> {
   let status: number
   let body: string
   try {
     const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` }
-    const response = await fetch(`${url}${path}`, { headers, signal: AbortSignal.timeout(answerTimeoutMs) })
+    const signal = AbortSignal.timeout(answerTimeoutMs)
+    const response = await fetch(`${url}${path}`, { method, headers, signal })
     status = response.status
     body = await response.text()
   } catch (cause) {
     throw new NoAnswer(url, cause)
   }
   const answer = parseJson(body)
-  if (status === 200 && answer !== undefined) return answer as Answer
+  if (status >= 200 && status < 300 && answer !== undefined) return answer as Answer
   const said = (answer as { error?: { message?: string } } | undefined)?.error?.message
   const message = `${url}${path} answers with HTTP status ${status}${said === undefined ? '' : `: ${said}`}`
   throw new CommandError('failed', message, {

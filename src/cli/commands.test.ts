@@ -73,6 +73,16 @@ describe('against the admin interface of a process', () => {
   const config = loaded('')
   const { log, timers } = realWorld
   const io = (): RecordingIo => recordingIo({ env: { PGHERD_ADMIN_URL: admin.url } })
+  let restarts = 0
+
+  test('proxy restart-workers has it done, once', async () => {
+    const asking = io()
+    assert.equal(await run(asking, 'proxy', 'restart-workers'), 0, asking.err)
+    assert.equal(restarts, 1)
+    assert.match(asking.out, /^2 data workers are replaced, one after the other/)
+    const asked = await fetch(`${admin.url}/api/proxy/restart-workers`)
+    assert.deepEqual([asked.status, restarts], [405, 1])
+  })
 
   before(async () => {
     store = await openEmbedded()
@@ -89,6 +99,10 @@ describe('against the admin interface of a process', () => {
       sources: { version: '0', topology: () => topology, store: () => connection, proxy: undefined },
       proxies: () => [],
       notReady: () => undefined,
+      restartWorkers: () => {
+        restarts++
+        return 2
+      },
       store,
       timers,
       log,
@@ -239,6 +253,7 @@ test('where the keys of the asked one are in etcd, commands say how to name it',
     },
     proxies: () => [],
     notReady: () => undefined,
+    restartWorkers: undefined,
     store: undefined,
     timers,
     log,
@@ -259,7 +274,13 @@ test('where the keys of the asked one are in etcd, commands say how to name it',
 test('with nobody there every command says so and what to do', async () => {
   const [port] = await freePorts(1)
   const env = { PGHERD_ADMIN_URL: `http://127.0.0.1:${port}` }
-  for (const args of [['status'], ['node', 'list'], ['node', 'drain', 'b'], ['store', 'dump']]) {
+  for (const args of [
+    ['status'],
+    ['node', 'list'],
+    ['node', 'drain', 'b'],
+    ['store', 'dump'],
+    ['proxy', 'restart-workers'],
+  ]) {
     const io = recordingIo({ env })
     assert.equal(await run(io, ...args), 1)
     assert.equal(io.out, '')

@@ -229,6 +229,7 @@ export class Host {
       },
       proxies: () => this.watcher.proxies(),
       notReady: () => this.notReady(),
+      restartWorkers: proxy && (() => this.restartWorkers()),
       store: owned.embedded,
       timers: systemTimers,
       log,
@@ -260,6 +261,24 @@ export class Host {
     }
     this.proxy?.setSettings(settings)
     if (this.proxy) await seedNodes(this.store, config, this.#options.log)
+  }
+
+  /** Replaces the data workers by new processes, one after the other, and tells the log how it goes. Returns how many. */
+  restartWorkers(): number {
+    const { proxy } = this
+    const { log } = this.#options
+    const event = 'proxy.restart_workers'
+    const count = proxy?.workers.length ?? 0
+    if (!proxy) log.warn({ event }, 'there are no data workers in this process')
+    else if (proxy.isReplacing) log.info({ event }, 'data workers are being replaced already')
+    else {
+      log.info({ event }, `${count} data workers are replaced, one after the other`)
+      proxy.replaceWorkers().then(
+        () => log.info({ event }, 'the data workers are new processes'),
+        (cause: unknown) => log.error({ event, err: cause }, 'the data workers could not all be replaced'),
+      )
+    }
+    return count
   }
 
   get config(): Config {

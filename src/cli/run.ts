@@ -30,7 +30,7 @@ const stopSlackMs = 10_000
 
 /**
  * Runs parts of pgherd in this process until it is told to stop: SIGTERM and SIGINT end it in good order (a
- * second one at once), SIGHUP reads the configuration again. A service manager is told how it is, and its sockets
+ * second one at once), SIGHUP reads the configuration again, SIGUSR2 replaces the data workers. A service manager is told how it is, and its sockets
  * are taken in place of the proxy's ports. Resolves after a clean stop.
  * @throws whatever keeps a part from starting; nothing is left behind then
  */
@@ -56,10 +56,13 @@ export async function run(io: CommandIo, request: RunRequest): Promise<void> {
     const report = new ServiceReport(host, service)
     const reloads = new Reloads(host, request, io, log, stop, report)
     commands.reload = () => reloads.reload()
+    const restartWorkers = (): void => void host.restartWorkers()
+    process.on('SIGUSR2', restartWorkers)
     try {
       if (!stop.isAsked) io.stdout(`pgherd is ready: ${placesOf(host)}\n`)
       await stop.asked
     } finally {
+      process.off('SIGUSR2', restartWorkers)
       reloads.close()
       report.close()
       service.stopping(host.config.proxy.shutdown_timeout + stopSlackMs)

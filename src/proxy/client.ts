@@ -232,11 +232,16 @@ export class Client implements ServerUser {
     )
   }
 
+  /** It receives WAL or decoded changes, which only ends when one side ends it; the next stream goes on from there. */
+  get isStreaming(): boolean {
+    return this.#server?.isStreaming ?? false
+  }
+
   /** Ending it now cuts nothing off: it has asked for nothing yet, or has been answered. */
   get wantsNothing(): boolean {
     switch (this.#state) {
       case State.Active:
-        return this.isAtRest
+        return this.isAtRest || this.isStreaming
       case State.Resting:
         return this.#ahead.length === 0
       default:
@@ -265,8 +270,9 @@ export class Client implements ServerUser {
   /** No more is to come; what was asked for is still answered. */
   #onHalfClosed(): void {
     this.#halfClosed = true
-    // The rest of a message will never come.
-    if (!this.relay.atBoundary || this.#server?.owed.isCopyIn) return this.end('client_lost')
+    // The rest of a message will never come, nor will a stream's receiver tell how far it is.
+    const isAwaited = !this.relay.atBoundary || this.#server?.owed.isCopyIn || this.isStreaming
+    if (isAwaited) return this.end('client_lost')
     if (this.#state === State.Active && !this.#isDone) return
     if (this.#state === State.Held) return
     if (this.#state === State.Waiting && this.#greeted && this.#ahead.length > 0) return
@@ -548,7 +554,8 @@ export class Client implements ServerUser {
       this.session = undefined
       this.relay = new ClientRelay(this.route === 'replica')
     }
-    server.owner.learnTrust(server.isTrusting)
+    // What is asked of a replication connection says nothing about others.
+    if (!this.replication) server.owner.learnTrust(server.isTrusting)
     if (this.#host.mayBegin(this, server)) return this.attach(server)
     if (server.challenged) {
       return this.end('server_demoted', `${server.target.node} is no longer the node to go to`)
@@ -769,7 +776,8 @@ export class Client implements ServerUser {
   }
 
   onServerLost(server: ServerConnection, message: string): void {
-    if (this.#survives(server)) return
+    // It has gone on elsewhere when a question of the proxy's own failed.
+    if (server !== this.#server || this.#survives(server)) return
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.endedWithError) return this.end('server_lost')
     const isUnknown = server.isBusy && this.route === 'primary'

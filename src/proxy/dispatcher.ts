@@ -144,16 +144,22 @@ export class Dispatcher {
     }
   }
 
-  /** Pooled clients that read stay where they were at last: as many as are too many there look for another home. */
+  /** Pooled clients that read stay where they were at last: whoever is too many there gets a home where some lack. */
   #spreadHomes(nodes: readonly TopologyNode[]): void {
     const readers = [...this.#options.clients()].filter(
       ({ session, route }) => session && route === 'replica',
     )
     const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
-    for (const node of nodes) {
-      const here = readers.filter(({ home }) => home === node.name)
-      const share = Math.ceil((readers.length * node.weight) / weights)
-      for (const client of here.slice(0, Math.max(0, here.length - share))) client.home = ''
+    const spare: Client[] = []
+    const lacks: { name: string; missing: number }[] = []
+    for (const { name, weight } of nodes) {
+      const here = readers.filter(({ home }) => home === name)
+      const share = Math.ceil((readers.length * weight) / weights)
+      spare.push(...here.slice(share))
+      lacks.push({ name, missing: share - here.length })
+    }
+    for (const { name, missing } of lacks) {
+      if (missing > 0) for (const client of spare.splice(0, missing)) client.home = name
     }
   }
 
@@ -327,7 +333,7 @@ export class Dispatcher {
         client.limitTime(nowMs, this.#options.limits.of(client.database, client.user))
         const { leaving } = client
         if (!leaving || nowMs < leaving.deadlineMs) continue
-        if (leaving.byForce || client.isAtRest) this.#sendAway(client)
+        if (leaving.byForce || client.isAtRest || client.isStreaming) this.#sendAway(client)
       }
     }
     for (const pools of this.#retired) if (pools.isEmpty) this.#retired.delete(pools)

@@ -150,7 +150,8 @@ export class Pool implements ServerOwner {
 
   /** An idle connection that fits, a new one, or a place in the queue. */
   acquire(client: Client): void {
-    this.#credentials = client.credentials
+    // Its database may be none that a connection of the pool's own could go to.
+    if (!client.replication) this.#credentials = client.credentials
     const idle = this.#takeIdle(client)
     if (idle) {
       idle.use(client)

@@ -32,6 +32,8 @@ export class ServerRelay {
   readonly owed = new OwedAnswers()
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle
+  /** WAL or decoded changes flow (CopyBothResponse) until one side ends it: there is no answer to wait for. */
+  isStreaming = false
   violation = false
   readonly #scanner = new Scanner()
   readonly #events: ServerRelayEvents
@@ -208,6 +210,9 @@ export class ServerRelay {
         return
       case Code.CopyInResponse:
         return owed.copyIn()
+      case Code.CopyBothResponse:
+        this.isStreaming = true
+        return
       case Code.ErrorResponse:
         if (isPlanChanged(chunk, at, Math.min(end, at + this.#scanner.bodyBytes))) {
           this.#events.onPlanChanged()
@@ -245,6 +250,7 @@ export class ServerRelay {
       return this.#settle(code, buffer, start, end)
     }
     this.status = buffer[start] ?? TransactionStatus.Idle
+    this.isStreaming = false
     this.owed.synced()
     this.#events.onReady()
   }

@@ -241,6 +241,11 @@ export class ServerConnection {
     return this.#relayed.status
   }
 
+  /** It sends WAL or decoded changes to a replication client, for as long as both want. */
+  get isStreaming(): boolean {
+    return this.#relayed.isStreaming
+  }
+
   /** Whether the last thing it sent was an error: a FATAL one, when nothing follows. */
   get endedWithError(): boolean {
     return this.#relayed.endedWithError
@@ -436,8 +441,8 @@ export class ServerConnection {
   release(): void {
     if (this.#state === State.Closed) return
     this.#user = undefined
-    // A server that waits for copy data would wait for ever.
-    if (this.#state !== State.Active || this.owed.isCopyIn) return this.abort()
+    // A server that waits for copy data would wait for ever, and one that streams would go on and keep its slot.
+    if (this.#state !== State.Active || this.owed.isCopyIn || this.isStreaming) return this.abort()
     this.#socket.resume()
     // What no Sync has followed is not answered, and undone with the connection.
     if (this.owed.ready === 0) return this.#finished()

@@ -26,10 +26,17 @@ export interface WorkerProcessOptions {
   onExit: (worker: WorkerProcess, how: string) => void
 }
 
+/**
+ * A young generation of its usual size would cost more memory than thousands of idle clients, whose logins make it
+ * grow; what a worker throws away is so short-lived that a small one costs no time (bench/idle-clients.ts and
+ * bench/throughput.ts).
+ */
+const nodeOptions = ['--max-semi-space-size=1']
+
 /** Starts the program of a data worker. */
 export function forkWorker(): ChildProcess {
   const program = fileURLToPath(new URL('./worker-main.js', import.meta.url))
-  return fork(program, [], { execArgv: [], silent: true, env: environmentWithoutSecrets() })
+  return fork(program, [], { execArgv: nodeOptions, silent: true, env: environmentWithoutSecrets() })
 }
 
 /** Longest line of a worker's output that is passed on in one piece, in characters. */

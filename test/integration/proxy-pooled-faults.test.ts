@@ -125,7 +125,9 @@ test('a client that leaves its replica never reads an older state on the next on
   await cluster.primary.query('insert into clock values (1)')
   await caughtUp(cluster.primary, b!)
   assert.equal((await reader.query('select * from clock')).rows.length, 1)
+  const applied = host.proxy!.appliedRevision
   await setNodeState(operations(), b!.name, 'drain', false)
+  await until('the drain is in force', () => host.proxy!.appliedRevision > applied)
   const next = reader.query<{ port: number; count: string }>(
     'select inet_server_port() as port, count(*) from clock',
   )

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
+import { systemClock } from '../../src/runtime/clock.ts'
 import { baseEnvironment, type Child, runCommand, startChild } from '../../src/runtime/process.ts'
+import { setNodeState } from '../../src/topology/operations.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { need, programPath } from '../support/need.ts'
 import { caughtUp, killServer, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
@@ -63,6 +65,13 @@ async function run(name: string, ...args: string[]): Promise<void> {
   assert.equal(code, 0, `${name}: ${tail.join('\n')}`)
 }
 
+/** As the server's own programs see it: they are the ones of its version. */
+async function verify(backup: string): Promise<void> {
+  const command = join(cluster.binaries.folder, 'pg_verifybackup')
+  const { code, tail } = await runCommand({ command, args: [backup], env: baseEnvironment() }, 20_000)
+  assert.equal(code, 0, tail.join('\n'))
+}
+
 async function start(name: string, ...args: string[]): Promise<Child> {
   const child = await startChild(optionsOf(name, args))
   children.push(child)
@@ -80,12 +89,12 @@ const untilStreaming = (name: string, server = cluster.primary): Promise<unknown
 const untilNoSender = (name: string, server = cluster.primary): Promise<unknown> =>
   until(`the WAL sender of ${name} has gone`, async () => (await sendersOf(name, server)).length === 0)
 
-describe('base backups', need('pg_basebackup', 'pg_verifybackup'), () => {
+describe('base backups', need('pg_basebackup'), () => {
   for (const method of ['stream', 'fetch']) {
     test(`with -X ${method} they are complete`, async () => {
       const target = join(dir, `backup-${method}`)
       await run('pg_basebackup', '-d', connection(port), '-D', target, '-X', method, '-c', 'fast')
-      await run('pg_verifybackup', '-q', target)
+      await verify(target)
       await untilNoSender('pg_basebackup')
     })
   }
@@ -94,7 +103,7 @@ describe('base backups', need('pg_basebackup', 'pg_verifybackup'), () => {
     const [replica] = cluster.replicas
     const target = join(dir, 'backup-replica')
     await run('pg_basebackup', '-d', connection(readPort), '-D', target, '-X', 'stream', '-c', 'fast')
-    await run('pg_verifybackup', '-q', target)
+    await verify(target)
     await stat(join(target, 'standby.signal'))
     await untilNoSender('pg_basebackup', replica)
   })
@@ -147,7 +156,7 @@ describe('pg_recvlogical', need('pg_recvlogical'), () => {
     const args = ['-d', connection(port), '-S', 'changes', '-P', 'pgoutput']
     await run('pg_recvlogical', ...args, '--create-slot')
     const options = ['-o', 'proto_version=1', '-o', 'publication_names=lines']
-    const child = await start('pg_recvlogical', ...args, '--start', ...options, '-f', file, '-F', '0.1', '-n')
+    const child = await start('pg_recvlogical', ...args, '--start', ...options, '-f', file, '-n')
     await untilStreaming('pg_recvlogical')
     await query(port, `insert into entries values (3, 'a-decoded-line')`)
     await until('the row has come', async () => (await readFile(file)).includes('a-decoded-line'))
@@ -250,26 +259,53 @@ test('with logins at the proxy the access rules for replication count', need('ps
   }
 })
 
-describe('the end of a node', need('pg_receivewal'), () => {
-  const receive = async (): Promise<Child> => {
+describe('the end of a stream', need('pg_receivewal'), () => {
+  const receive = async (at: number): Promise<Child> => {
     const folder = await mkdtemp(join(dir, 'wal-'))
-    return start('pg_receivewal', '-d', connection(port), '-D', folder, '-n')
+    return start('pg_receivewal', '-d', connection(at), '-D', folder, '-n')
   }
+  const isEnded = (child: Child, how: RegExp): Promise<void> =>
+    until('the receiver has ended', () => child.exit).then(() => assert.match(child.tail.join('\n'), how))
 
-  test('a receiver is ended when the primary is lost, and the next one gets the new primary', async () => {
+  test('a node that is drained ends it when the time is over, and a proxy that stops at once', async () => {
+    const config = await testConfig(servers(), {
+      'routing.drain_timeout': '300ms',
+      'proxy.shutdown_timeout': '30s',
+      'proxy.min_pool_size': 2,
+    })
+    // What pg_receivewal gives for the name of its database.
+    await cluster.primary.query('create database replication', 10_000)
+    const other = await startTestHost(config)
     const [replica] = cluster.replicas
-    const child = await receive()
+    try {
+      await untilRolesAreKnown(other)
+      const drained = await receive(config.proxy.read_port)
+      await untilStreaming('pg_receivewal', replica)
+      await setNodeState({ store: other.store, cluster: config.cluster }, 'b', 'drain', true)
+      await isEnded(drained, /b is being drained/)
+      const spare = `select from pg_stat_activity where datname = 'replication'`
+      assert.deepEqual(await replica!.query(spare), [], 'what it names is no database for spare connections')
+      const stopped = await receive(config.proxy.port)
+      await untilStreaming('pg_receivewal')
+      const startedMs = systemClock.nowMs()
+      await other.stop()
+      await isEnded(stopped, /the proxy is shutting down/)
+      assert.ok(systemClock.nowMs() - startedMs < 10_000, 'nobody waits for the end of a stream')
+    } finally {
+      await other.stop()
+    }
+  })
+
+  test('it ends with the primary that is lost, and the next one comes from the new primary', async () => {
+    const [replica] = cluster.replicas
+    const child = await receive(port)
     await untilStreaming('pg_receivewal')
     await caughtUp(cluster.primary, replica!)
     await killServer(cluster.primary)
-    await until('the receiver has ended', () => child.exit)
-    assert.match(
-      child.tail.join('\n'),
-      /connection to a was lost|terminating connection|closed the connection/,
-    )
+    await isEnded(child, /connection to a was lost|terminating connection|closed the connection/)
     await replica!.promote()
     await until('it is the primary for all', () => host.watcher.current().nodes[1]?.writable)
-    await receive()
+    await receive(port)
     await untilStreaming('pg_receivewal', replica)
   })
 })

@@ -37,8 +37,9 @@ function addRestartWorkers(proxy: Command, io: CommandIo): void {
     .addHelpText(
       'after',
       `
-New clients are taken all the time. A client of an old worker is disconnected when it is idle, and after
-proxy.shutdown_timeout at the latest. Ends at once; the log of the proxy tells how it goes.
+New clients are taken all the time. Idle clients of shared pools go to the new workers with their connections. Those that
+cannot (session mode, TLS, pinned ones) are disconnected when they are idle, and after proxy.shutdown_timeout at the
+latest. Ends at once; the log of the proxy tells how it goes.
 
 Example:
   pgherd proxy restart-workers --admin-url http://127.0.0.1:6480`,

@@ -41,6 +41,19 @@ export class CancelKeys<Owner extends object = Client> {
     }
   }
 
+  /** The client keeps the key that another worker has made. */
+  takeOver(client: Owner, { processId, secret }: CancelKey): void {
+    const text = keyOf(processId, secret)
+    this.#clients.set(text, client)
+    this.#keys.set(client, text)
+  }
+
+  /** The key of a client. */
+  keyOf(client: Owner): { processId: number; secret: string } | undefined {
+    const [processId, secret] = this.#keys.get(client)?.split('/') ?? []
+    return secret === undefined ? undefined : { processId: Number(processId), secret }
+  }
+
   /** A positive number that no process of today's systems has. */
   #ownProcessId(): number {
     return 0x40000000 + (this.#random.bytes(4).readUInt32BE(0) & 0x3fffffff)

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
+import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as Code, Server as ServerCode, TransactionStatus } from '../wire/codes.ts'
 import {
@@ -20,6 +21,7 @@ import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { Database } from './database.ts'
 import { type DisconnectReason, type ErrorDetails, errorFor } from './failures.ts'
+import type { HandOver } from './hand-over.ts'
 import type { PoolLimits, PoolMode } from './limits.ts'
 import { bringSettings, settleSession } from './pooled-checkout.ts'
 import { firstRequestBytes, PooledRelay } from './pooled-relay.ts'
@@ -133,7 +135,7 @@ export class Client implements ServerUser {
   /** Nodes that could not be had for this client, in order not to try them again at once. */
   readonly tried = new Set<string>()
   waitingSinceMs = 0
-  readonly connectedMs: number
+  connectedMs: number
   /** TLS for people; empty without. */
   readonly tls: string
   /** Minor version of protocol 3 that it speaks. */
@@ -198,6 +200,55 @@ export class Client implements ServerUser {
     socket.on('end', () => this.#onHalfClosed())
     socket.on('error', () => this.end('client_lost'))
     socket.on('close', () => this.end('client_closed'))
+  }
+
+  /**
+   * Lets go of a client at rest, so that another worker can go on with it: of its socket nothing is read any more.
+   * Undefined when it cannot go now; encrypted ones never can.
+   */
+  handOver(): { socket: Socket; client: Omit<HandOver, 'cancelKey'> } | undefined {
+    if (!this.mayMove || !this.wantsNothing || this.#socket.writableLength > 0) return undefined
+    const session = this.session?.handOver()
+    if (!session || !stopReading(this.#socket)) return undefined
+    this.#state = State.Closed
+    const nowMs = this.#host.clock.nowMs()
+    const client = {
+      route: this.route,
+      address: this.address,
+      user: this.user,
+      database: this.database,
+      parameters: [...this.parameters],
+      minor: this.minor,
+      home: this.home,
+      readOn: this.#readOn,
+      connectedForMs: nowMs - this.connectedMs,
+      idleMs: nowMs - this.#restingSinceMs,
+      session,
+      credentials: this.credentials?.handOver(),
+    }
+    return { socket: this.#socket, client }
+  }
+
+  /** It is only a matter of moments until another worker can go on with it. */
+  get mayMove(): boolean {
+    return this.#state === State.Resting && this.tls === '' && !this.#halfClosed
+  }
+
+  /** Goes on with a client that was at rest in another worker. */
+  takeOver(from: HandOver): void {
+    if (!this.session) {
+      return this.end('session_lost', 'the pool mode of this connection has changed', {
+        hint: 'Connect again.',
+      })
+    }
+    const nowMs = this.#host.clock.nowMs()
+    this.#greeted = true
+    this.#state = State.Resting
+    this.#restingSinceMs = nowMs - from.idleMs
+    this.#readOn = from.readOn
+    this.connectedMs = nowMs - from.connectedForMs
+    this.home = from.home
+    this.session.takeOver(from.session, this.#host.knowledgeOf(this.database).statements)
   }
 
   get server(): ServerConnection | undefined {

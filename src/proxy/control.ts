@@ -1,15 +1,21 @@
 import type { ChildProcess } from 'node:child_process'
+import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
+import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
+import { writeErrorResponse } from '../wire/messages.ts'
 import { ConsoleDesk, type Operator } from './console/desk.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
 import { Entrance, type Place } from './entrance.ts'
+import { errorFor } from './failures.ts'
+import type { HandOver } from './hand-over.ts'
 import type { FromWorker, WorkerSettings } from './ipc.ts'
 import { shareOf } from './limits.ts'
+import { Refuser } from './refuser.ts'
 import { withoutRecent } from './stats.ts'
 import { forkWorker, WorkerProcess } from './worker-process.ts'
 
@@ -56,6 +62,9 @@ export interface ProxyControlOptions {
 const shortLifeMs = 5000
 const restartPauseMs = 1000
 const judgeEveryMs = 1000
+/** As many clients as may be connected may wait for a worker to take them, within these bounds. */
+const waitingLeast = 1024
+const waitingMost = 16_384
 /** Workers send their figures several times a second: one that is silent for this long hangs. */
 const silentMaxMs = 5000
 /** The same for one that is still being started. */
@@ -97,7 +106,17 @@ export class ProxyControl {
     const { clock, log } = options
     const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
     const serving = (): WorkerProcess[] => this.#all().filter(({ serves }) => serves)
-    this.#entrance = new Entrance({ clock, log, takers })
+    const refuser = new Refuser({
+      timers: options.timers,
+      hasTls: () => this.#settings.tls.mode !== 'disable',
+    })
+    this.#entrance = new Entrance({
+      clock,
+      log,
+      takers,
+      waitingMax: () => Math.min(waitingMost, Math.max(waitingLeast, this.#settings.clientsMax)),
+      refuse: (socket, message) => refuser.refuse(socket, message),
+    })
     this.#console = new ConsoleDesk({
       workers: serving,
       settings: () => this.#settings,
@@ -197,7 +216,7 @@ export class ProxyControl {
 
   /**
    * Replaces every worker, one after the other: a new one takes the new clients, and the old one ends when its own
-   * are gone, after `shutdownTimeoutMs` at the latest. Asked again meanwhile, it is the same replacement.
+   * have gone to other workers or away, after `shutdownTimeoutMs` at the latest. Asked again meanwhile, it is the same replacement.
    * Rejects when a new worker cannot start; the old one goes on then.
    */
   replaceWorkers(): Promise<void> {
@@ -251,7 +270,7 @@ export class ProxyControl {
       settings: () => this.#share(),
       mockSecret: this.#mockSecret,
       writeLog,
-      onMessage: (from, message) => this.#onMessage(from, message),
+      onMessage: (from, message, socket) => this.#onMessage(from, message, socket),
       onExit: (ended, how) => this.#onExit(ended, how),
     })
     if (this.#topology) worker.setTopology(this.#topology)
@@ -263,7 +282,7 @@ export class ProxyControl {
     return shareOf(this.#settings, this.#options.workers)
   }
 
-  #onMessage(worker: WorkerProcess, message: FromWorker): void {
+  #onMessage(worker: WorkerProcess, message: FromWorker, socket: Socket | undefined): void {
     switch (message.kind) {
       case 'ready':
         this.#console.greet(worker)
@@ -273,11 +292,17 @@ export class ProxyControl {
       case 'taken':
         this.#entrance.resume()
         return
+      case 'hand_over':
+        if (socket) this.#passOn(socket, message.client)
+        return
       case 'applied':
         this.#noteApplied()
         return
       case 'suspect':
         this.#options.onSuspect(message.node, message.reason)
+        return
+      case 'catalog':
+        for (const other of this.#workers.values()) if (other !== worker) other.send(message)
         return
       case 'cancel':
         this.#askOthers(worker, message)
@@ -296,6 +321,17 @@ export class ProxyControl {
       default:
         message satisfies never
     }
+  }
+
+  /** A client at rest goes from a worker that leaves to another one. Its socket is not read here. */
+  #passOn(socket: Socket, client: HandOver): void {
+    socket.on('error', () => undefined)
+    if (this.#stopping) {
+      socket.write(writeErrorResponse(errorFor('shutdown', 'the proxy is shutting down')))
+      return socket.destroySoon()
+    }
+    if (stopReading(socket)) this.#entrance.admit({ socket, route: client.route, client })
+    else socket.destroy()
   }
 
   #noteApplied(): void {

@@ -17,18 +17,22 @@ const retryMs = 5000
 export class Database {
   readonly statements = new StatementCache()
   readonly #clock: Clock
+  readonly #onChanged: () => void
   /** Somebody has asked what its session has drawn from a sequence: some program relies on it. */
   readsSequences = false
   #facts: SessionFacts = unloadedFacts
   /** Counts up with every change of the facts. */
   #version = 0
   #staleFromMs = 0
+  /** It was changed from elsewhere since the facts were asked for. */
+  #isExpired = false
   #isLoading = false
   #hasFailed = false
   #awaiting: (() => void)[] = []
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, onChanged: () => void) {
     this.#clock = clock
+    this.#onChanged = onChanged
   }
 
   get facts(): SessionFacts {
@@ -44,13 +48,19 @@ export class Database {
     return !this.#isLoading && this.#clock.nowMs() >= this.#staleFromMs
   }
 
-  /** Something was defined or dropped that the facts are about. */
-  markStale(): void {
+  /** A client of this worker has defined or dropped something that the facts are about: whoever else needs to know is told. */
+  tellChange(): void {
+    this.#onChanged()
+  }
+
+  /** A client of another worker has done so: until the facts are asked for again nobody goes by them. */
+  expire(): void {
     this.#staleFromMs = 0
+    this.#isExpired = true
   }
 
   get isLoaded(): boolean {
-    return this.#version > 0 || this.#hasFailed
+    return (this.#version > 0 && !this.#isExpired) || this.#hasFailed
   }
 
   /** Calls back when the facts are there, or could not be had from `server`, which nobody else uses. */
@@ -62,9 +72,10 @@ export class Database {
   /** Asks a server connection that nobody else uses. */
   load(server: Askable, done: () => void): void {
     this.#isLoading = true
+    this.#isExpired = false
     const onFacts = (facts: SessionFacts | undefined): void => {
       this.#isLoading = false
-      this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
+      if (!this.#isExpired) this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
       this.#hasFailed = facts === undefined
       if (facts && facts !== this.#facts) {
         this.#facts = facts
@@ -98,16 +109,19 @@ const databasesMax = 1000
 /** The databases of the cluster, by their names on the servers. Who has one keeps it when it is forgotten here. */
 export class Databases {
   readonly #clock: Clock
+  readonly #onChanged: (name: string) => void
   readonly #known = new Map<string, Database>()
 
-  constructor(clock: Clock) {
+  /** `onChanged`: a client of this worker has changed what is known of a database. */
+  constructor(clock: Clock, onChanged: (name: string) => void) {
     this.#clock = clock
+    this.#onChanged = onChanged
   }
 
   of(name: string): Database {
     let database = this.#known.get(name)
     if (!database) {
-      database = new Database(this.#clock)
+      database = new Database(this.#clock, () => this.#onChanged(name))
       if (this.#known.size >= databasesMax) {
         const [oldest] = this.#known.keys()
         this.#known.delete(oldest!)
@@ -115,5 +129,10 @@ export class Databases {
       this.#known.set(name, database)
     }
     return database
+  }
+
+  /** A client of another worker has changed what is known of a database. */
+  expire(name: string): void {
+    this.#known.get(name)?.expire()
   }
 }

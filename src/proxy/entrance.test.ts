@@ -5,8 +5,8 @@ import * as fc from 'fast-check'
 import { FakeTime } from '../../test/support/fake-time.ts'
 import { freePorts } from '../../test/support/ports.ts'
 import { until } from '../../test/support/wait.ts'
-import { silentLogger } from '../runtime/log.ts'
-import { type Arrival, chooseTaker, Entrance, type Taker } from './entrance.ts'
+import { type Logger, silentLogger } from '../runtime/log.ts'
+import { type Arrival, chooseTaker, Entrance, type EntranceOptions, type Taker } from './entrance.ts'
 
 class FakeTaker implements Taker {
   clients = 0
@@ -40,8 +40,17 @@ const arrival = (ended: Socket[] = []): Arrival => {
   return { socket, route: 'primary' }
 }
 
-function entranceFor(takers: Taker[]): Entrance {
-  return new Entrance({ clock: new FakeTime(), log: silentLogger, takers: () => takers })
+const waitingMax = 1024
+
+function entranceFor(takers: Taker[], more: Partial<EntranceOptions> = {}): Entrance {
+  return new Entrance({
+    clock: new FakeTime(),
+    log: silentLogger,
+    takers: () => takers,
+    waitingMax: () => waitingMax,
+    refuse: socket => socket.destroy(),
+    ...more,
+  })
 }
 
 test('clients are spread evenly, however they come and whoever is slow to confirm', () => {
@@ -128,4 +137,27 @@ test('nothing is read of a connection here, and a port that is taken is told', a
   client.destroy()
   socket.destroy()
   entrance.close()
+})
+
+test('of refusals is told at most once a second, with how many there were', async () => {
+  const time = new FakeTime()
+  const told: unknown[] = []
+  const log = { error: (fields: { refused: number }) => told.push(fields.refused) } as unknown as Logger
+  const ended: Socket[] = []
+  const takers: FakeTaker[] = []
+  const entrance = entranceFor(takers, { clock: time, log, waitingMax: () => 2 })
+  const come = (count: number): void => {
+    for (let each = 0; each < count; each++) entrance.admit(arrival(ended))
+  }
+  come(2 + 30)
+  const taker = new FakeTaker()
+  takers.push(taker)
+  entrance.resume()
+  takers.pop()
+  come(2 + 10)
+  assert.deepEqual(told, [1], 'one that was handed over in between makes no difference')
+  await time.pass(1000)
+  come(5)
+  assert.deepEqual(told, [1, 40])
+  assert.equal(ended.length, 45)
 })

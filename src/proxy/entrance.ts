@@ -2,11 +2,16 @@ import { createServer, type Server, type Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
+import type { HandOver } from './hand-over.ts'
 
-/** A connection that a client has opened and no worker has taken yet. Nothing of it has been read. */
+/**
+ * A connection that no worker has taken yet: a client has opened it and nothing of it has been read, or a worker has
+ * handed it over, where `client` is what was read before.
+ */
 export interface Arrival {
   socket: Socket
   route: Route
+  client?: HandOver
 }
 
 /** Whom connections are handed to: a data worker, as the control process knows it. */
@@ -36,12 +41,16 @@ export interface EntranceOptions {
   log: Logger
   /** Those who can take connections now. */
   takers: () => readonly Taker[]
+  /** Most connections that wait for one who can. */
+  waitingMax: () => number
+  /** Tells a client that there is no room for it, and closes its connection. */
+  refuse: (socket: Socket, message: string) => void
 }
 
 /** In ms: when a client that is silent is first asked whether it is still there. */
 const keepAliveInitialDelay = 30_000
-/** As many as the kernel keeps for a listener; more wait nowhere. */
-const backlog = 1024
+/** How often is told that connections are refused, in ms. */
+const refusalsTellMs = 1000
 /** Most connections on their way to one worker. */
 const owedMax = 256
 /** A worker that takes longer than this to confirm gets nothing more while others are quicker. */
@@ -57,7 +66,9 @@ export class Entrance {
   readonly #listeners: { server: Server; route: Route }[] = []
   readonly #waiting: Arrival[] = []
   #turn = 0
-  #refusing = false
+  /** Refused since that was last told, and when it was. */
+  #refused = 0
+  #toldMs = Number.NEGATIVE_INFINITY
 
   constructor(options: EntranceOptions) {
     this.#options = options
@@ -81,7 +92,7 @@ export class Entrance {
     this.#listeners.push({ server: listener, route })
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject)
-      listener.listen({ ...gateway, backlog }, () => {
+      listener.listen({ ...gateway, backlog: this.#options.waitingMax() }, () => {
         listener.off('error', reject)
         listener.on('error', error => this.#options.log.error({ err: error }, 'a listener failed'))
         resolve()
@@ -101,18 +112,25 @@ export class Entrance {
 
   /** Hands a connection over, or keeps it until somebody can take it. */
   admit(arrival: Arrival): void {
-    if (this.#waiting.length >= backlog) {
-      if (!this.#refusing)
-        this.#options.log.error(
-          { event: 'proxy.refusing' },
-          `no data worker takes connections and ${backlog} wait: further ones are closed`,
-        )
-      this.#refusing = true
-      arrival.socket.destroy()
-      return
-    }
+    const isFull = this.#waiting.length >= this.#options.waitingMax()
+    // A client that has a session already is not turned away.
+    if (isFull && !arrival.client) return this.#refuse(arrival)
     this.#waiting.push(arrival)
     this.resume()
+  }
+
+  #refuse({ socket }: Arrival): void {
+    const { clock, log, refuse } = this.#options
+    refuse(socket, 'too many clients connect at once')
+    this.#refused++
+    const nowMs = clock.nowMs()
+    if (nowMs - this.#toldMs < refusalsTellMs) return
+    log.error(
+      { event: 'proxy.refusing', refused: this.#refused },
+      `no data worker takes connections and ${this.#waiting.length} wait: further ones are refused`,
+    )
+    this.#refused = 0
+    this.#toldMs = nowMs
   }
 
   /** Hands over who waits, as far as somebody can take them. */
@@ -121,7 +139,6 @@ export class Entrance {
       const taker = chooseTaker(this.#options.takers(), this.#turn++, this.#options.clock.nowMs())
       if (!taker) return
       taker.give(this.#waiting.shift()!)
-      this.#refusing = false
     }
   }
 

@@ -5,6 +5,7 @@ import type { Topology } from '../topology/types.ts'
 import type { ConsoleFromWorker, ConsoleToWorker } from './console/messages.ts'
 import type { WorkerCountersData } from './counters.ts'
 import type { GatesData } from './gates.ts'
+import type { HandOver } from './hand-over.ts'
 import type { DatabaseOverrides, PoolLimits, UserOverrides } from './limits.ts'
 
 /** What a worker needs to know of the configuration. Times in ms. */
@@ -99,8 +100,12 @@ export type ToWorker =
   | { kind: 'topology'; topology: Topology }
   /** Comes with the client's socket. Answered by `taken`. */
   | { kind: 'connection'; connection: number; route: Route }
+  /** Comes with the socket of a client that was another worker's. Answered by `taken`. */
+  | { kind: 'take_over'; connection: number; client: HandOver }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }
+  /** A client of another worker has changed what is known of this database. */
+  | { kind: 'catalog'; database: string }
   /** What cancel keys begin with from now on. */
   | { kind: 'cancel_prefix'; prefix: number }
   | { kind: 'stop' }
@@ -118,8 +123,12 @@ export type FromWorker =
   | { kind: 'ready' }
   /** It has these clients' sockets; `clients` is how many it has now. */
   | { kind: 'taken'; connections: number[]; clients: number }
+  /** Comes with the socket of a client at rest, which another worker is to go on with. */
+  | { kind: 'hand_over'; client: HandOver }
   | { kind: 'applied'; revision: number }
   | { kind: 'suspect'; node: string; reason: string }
+  /** A client has changed what is known of this database: the other workers look at it anew. */
+  | { kind: 'catalog'; database: string }
   /** `isPassedOn`: it came from another proxy, and goes to none. */
   | { kind: 'cancel'; processId: number; secret: string; isPassedOn: boolean; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }

@@ -4,7 +4,7 @@ import type { Database } from './database.ts'
 import type { PoolMode } from './limits.ts'
 import type { PooledSession } from './pooled-session.ts'
 import type { ServerConnection } from './server.ts'
-import { writeSessionQuestion } from './session-question.ts'
+import { readSettingAnswer, writeSessionQuestion, writeSettingQuestion } from './session-question.ts'
 import { settingsChange } from './settings.ts'
 
 /**
@@ -43,6 +43,7 @@ export function settleSession(
   if (unknownCalls.length > 0 || changesCatalog) {
     session.unknownCalls = []
     session.changesCatalog = false
+    if (changesCatalog) database.tellChange()
     database.load(server, () => {
       if (server.isClosed) return done()
       session.note(callEffects(unknownCalls, database.facts))
@@ -54,13 +55,32 @@ export function settleSession(
     })
     return
   }
-  server.ask(writeSessionQuestion(session.customNames, server.knowsQuestion), 1, answer => {
+  const { onlyChanged } = session
+  if (onlyChanged !== undefined) return settleSetting(session, server, onlyChanged, done)
+  server.ask(writeSessionQuestion(session.customNames), 1, answer => {
     if (server.isClosed) return done()
-    server.knowsQuestion = !answer.failed
     const settings = session.learn(answer, user)
     if (settings) server.settings = settings
     server.customNames = union(server.customNames, session.customNames)
     if (mode !== 'auto' && session.isPinned) session.giveUpPins(server)
+    done()
+  })
+}
+
+/** The same when nothing but one setting can be another one. */
+function settleSetting(
+  session: PooledSession,
+  server: ServerConnection,
+  name: string,
+  done: () => void,
+): void {
+  server.ask(writeSettingQuestion(name), 1, answer => {
+    if (server.isClosed) return done()
+    const value = readSettingAnswer(answer, name)
+    server.customNames = union(server.customNames, session.customNames)
+    // Whatever was wrong, the next question is about everything.
+    if (value === undefined) session.doubt()
+    else server.settings = session.learnSetting(name, value, server.settings)
     done()
   })
 }

@@ -1,4 +1,10 @@
-import { type Deallocation, noEffects, type SessionEffects } from '../sql/session-effects.ts'
+import {
+  type Deallocation,
+  isReadable,
+  noEffects,
+  type SessionEffects,
+  unreadEffects,
+} from '../sql/session-effects.ts'
 import { Client as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, writeCloseStatement, writeErrorResponse, writeParse, writeQuery } from '../wire/messages.ts'
 import { Scanner } from '../wire/scanner.ts'
@@ -6,6 +12,7 @@ import { Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
 import type { Database } from './database.ts'
 import type { NamedStatement, PooledSession } from './pooled-session.ts'
+import { dialectOf, type Reported } from './reported.ts'
 import type { ServerConnection } from './server.ts'
 import { nextMoment, Statement } from './statements.ts'
 
@@ -52,6 +59,8 @@ export class PooledRelay {
   #held: Buffer = empty
   /** The request that is outstanding alone, as it came; empty when it cannot be sent again. */
   #retryPiece: Buffer = empty
+  #encodedAs: Reported | undefined
+  #readsEncoding = true
 
   constructor(options: PooledRelayOptions) {
     this.#options = options
@@ -82,7 +91,9 @@ export class PooledRelay {
     this.#retryPiece = empty
     const end = chunk.length
     let at = 0
-    const wasDirty = this.#options.session.isDirty
+    const { session } = this.#options
+    if (session.isUnread) session.touch()
+    const wasDirty = session.isDirty
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const outcome = this.#message(at)
       if (outcome === 'done') {
@@ -204,7 +215,7 @@ export class PooledRelay {
         this.#request(Owed.Sync)
         return 'done'
       case Code.FunctionCall:
-        this.#options.session.isDirty = true
+        this.#options.session.touch()
         this.#request(Owed.Query)
         return 'done'
       case Code.CopyDone:
@@ -242,6 +253,7 @@ export class PooledRelay {
     const whole = this.#whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
     if (whole === 'too_long') session.pinForGood('long_statement')
+    else if (!this.#isReadable) this.#noteUnread()
     else {
       const bodyEnd = at + this.#scanner.bodyBytes
       const effects = database.effectsOf(this.#chunk, at, bodyEnd - 1)
@@ -266,10 +278,47 @@ export class PooledRelay {
     return 'done'
   }
 
+  /** What decides the meaning of a statement's text when the server parses it now. */
+  get #context(): string {
+    const { context } = this.#options.session
+    const dialect = dialectOf(this.#server.reported)
+    return context === '' ? dialect : `${dialect}\0${context}`
+  }
+
+  /**
+   * What a client's name means. What the server connection lacks has to be parsed anew, by the settings of now: that
+   * may be another statement than the one that others know by its text.
+   */
+  #named(name: string): NamedStatement | undefined {
+    const { session, database } = this.#options
+    const known = session.named(name)
+    if (!known || this.#server.statements.use(known.statement) !== undefined) return known
+    const context = this.#context
+    const { body } = known.statement
+    if (known.statement.context !== context)
+      known.statement = database.statements.of(body, 0, body.length, context)
+    return known
+  }
+
+  /** Whether statements can be read in the encoding that the client's server connection takes them in. */
+  get #isReadable(): boolean {
+    const { reported } = this.#server
+    if (reported !== this.#encodedAs) {
+      this.#encodedAs = reported
+      this.#readsEncoding = isReadable(reported.get('client_encoding') ?? '')
+    }
+    return this.#readsEncoding
+  }
+
+  /** It may be any statement: from now on the client keeps its server connection, and no more need be known. */
+  #noteUnread(): void {
+    const { session } = this.#options
+    if (!session.isOpaque) session.note(unreadEffects)
+  }
+
   /** A DEALLOCATE of a name that only the proxy knows: it is replaced by the one on the server. */
   #deallocate({ all, name, start, end }: Deallocation, at: number): void {
-    const { session } = this.#options
-    const named = all ? undefined : session.named(name)
+    const named = all ? undefined : this.#named(name)
     const server = this.#server
     if (!named || server.status === TransactionStatus.Failed) return
     const chunk = this.#chunk
@@ -330,7 +379,7 @@ export class PooledRelay {
       this.#request(Owed.Parse)
       return 'done'
     }
-    const statement = database.statements.of(chunk, nameEnd + 1, bodyEnd, session.context)
+    const statement = database.statements.of(chunk, nameEnd + 1, bodyEnd, this.#context)
     if (nameEnd === at) this.#parseUnnamed(this.#rewritten(statement, at, bodyEnd))
     else return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
     return 'done'
@@ -338,9 +387,10 @@ export class PooledRelay {
 
   /** The same statement, unless it is a DEALLOCATE of a name that only the proxy knows. */
   #rewritten(statement: Statement, at: number, bodyEnd: number): Statement {
-    const { session, database } = this.#options
+    const { database } = this.#options
+    if (!this.#isReadable) return statement
     const { deallocates } = statement.effectsIn(database)
-    const named = !deallocates || deallocates.all ? undefined : session.named(deallocates.name)
+    const named = !deallocates || deallocates.all ? undefined : this.#named(deallocates.name)
     if (!deallocates || !named) return statement
     const start = at - headerLength
     const onServer = this.#nameOnServer(named.statement, start)
@@ -370,7 +420,7 @@ export class PooledRelay {
     const start = at - headerLength
     // What the name means depends on requests before this one that may still fail.
     if (session.uncertainNames > 0 && server.owed.ready > 0) return this.#barrierBefore(at)
-    const namesake = session.named(name)
+    const namesake = this.#named(name)
     if (this.#isUncertain(namesake?.statement ?? statement, false)) return this.#barrierBefore(at)
     if (namesake) {
       this.#refuseName(start, bodyEnd, name, namesake.statement, statement)
@@ -494,11 +544,19 @@ export class PooledRelay {
     return statement !== undefined && statements.isUncertain(statement, unit)
   }
 
+  /** The client has none: it must not find what another one has left. */
+  #closeUnnamed(start: number): void {
+    this.#replace(start, start, writeCloseStatement(''))
+    this.#server.unnamed = undefined
+    this.#server.request(Owed.OwnClose, this.#nowMs)
+  }
+
   /** Makes sure that the server's unnamed statement is the client's. */
   #bringUnnamed(start: number): void {
     const { unnamed } = this.#options.session
     const server = this.#server
-    if (!unnamed || server.unnamed === unnamed) return
+    if (!unnamed) return this.#closeUnnamed(start)
+    if (server.unnamed === unnamed) return
     this.#replace(start, start, unnamed.parse(''))
     server.unnamed = unnamed
     const failed = (): void => {
@@ -525,7 +583,7 @@ export class PooledRelay {
     }
     const start = at - headerLength
     const isUnnamed = nameEnd === portalEnd + 1
-    const known = isUnnamed ? undefined : session.named(chunk.toString('latin1', portalEnd + 1, nameEnd))
+    const known = isUnnamed ? undefined : this.#named(chunk.toString('latin1', portalEnd + 1, nameEnd))
     const statement = isUnnamed ? session.unnamed : known?.statement
     if (this.#isUncertain(statement, isUnnamed)) return this.#barrierBefore(at)
     // Who asks for the columns again takes them as they are now.
@@ -540,7 +598,8 @@ export class PooledRelay {
       }
     }
     this.#bound = known
-    const effects = statement?.effectsIn(database) ?? noEffects
+    if (statement && !this.#isReadable) this.#noteUnread()
+    const effects = statement && this.#isReadable ? statement.effectsIn(database) : noEffects
     if (effects !== noEffects) {
       session.note(effects)
       const refusal = this.#sequenceRefusal(effects)
@@ -583,7 +642,7 @@ export class PooledRelay {
     }
     const start = at - headerLength
     const name = this.#chunk.toString('latin1', at + 1, bodyEnd - 1)
-    const known = name === '' ? undefined : session.named(name)
+    const known = name === '' ? undefined : this.#named(name)
     if (this.#isUncertain(known?.statement, name === '')) return this.#barrierBefore(at)
     if (isClose && session.uncertainNames > 0 && this.#server.owed.ready > 0) return this.#barrierBefore(at)
     if (isClose) return this.#close(start, bodyEnd, name, known)
@@ -599,10 +658,9 @@ export class PooledRelay {
   #close(start: number, bodyEnd: number, name: string, known: NamedStatement | undefined): 'done' {
     const { session } = this.#options
     if (name === '') {
-      session.dropUnnamed()
       this.#server.unnamed = undefined
-    }
-    if (!known) this.#request(Owed.Close)
+      this.#server.request(Owed.Close, this.#nowMs, session.closeUnnamed())
+    } else if (!known) this.#request(Owed.Close)
     else {
       // The server connection keeps it: it may be wanted again.
       session.unname(name, known)

@@ -1,18 +1,19 @@
 import { noEffects, type SessionEffects } from '../sql/session-effects.ts'
 import type { Outcome } from './answers.ts'
 import type { Answer } from './conversations.ts'
+import { base64, bytes, type SessionHandOver } from './hand-over.ts'
 import type { Reported } from './reported.ts'
 import type { ServerConnection } from './server.ts'
 import { type PinReason, readSessionAnswer, settingsOf } from './session-question.ts'
 import { Settings } from './settings.ts'
-import type { Statement } from './statements.ts'
+import type { Statement, StatementCache } from './statements.ts'
 
 const noReport: Reported = new Map()
 const noPins: readonly PinReason[] = []
 
 /** What a client's name for a prepared statement means. */
 export interface NamedStatement {
-  readonly statement: Statement
+  statement: Statement
   /** What the name meant before, when a Close for that is on its way too. */
   readonly before: NamedStatement | undefined
   /** The columns of its result that the client was told, and when. */
@@ -41,6 +42,8 @@ export class PooledSession {
   pinsTold: readonly PinReason[] = noPins
   /** Its state may be another one than what is known: the server is asked at rest. */
   isDirty = false
+  /** Nothing but this setting can be another one. */
+  onlyChanged: string | undefined
   /** Names of prepared statements whose Parse or Close is on its way: it may still fail. */
   uncertainNames = 0
   /** It has called functions that were not known then. */
@@ -86,6 +89,8 @@ export class PooledSession {
   /** A statement is on its way that may do this to the session. */
   note(effects: SessionEffects): void {
     if (effects === noEffects) return
+    const isOnlySet = effects.onlySet !== undefined && askedAlone(effects) && !this.isDirty
+    this.onlyChanged = isOnlySet ? effects.onlySet : undefined
     if (effects.mayChange || (this.isPinned && effects.endsState)) this.isDirty = true
     for (const name of effects.customSettings) {
       this.#learnCustom(name)
@@ -109,16 +114,50 @@ export class PooledSession {
     this.#customNames.add(name)
   }
 
+  /** Anything may be another one. */
+  touch(): void {
+    this.isDirty = true
+    this.onlyChanged = undefined
+  }
+
+  /** The last question got no answer. */
+  get isUnread(): boolean {
+    return this.pins[0] === 'unread_state'
+  }
+
   pinForGood(reason: PinReason): void {
     this.isDirty = true
+    this.onlyChanged = undefined
     this.#lasting ??= new Set()
     this.#lasting.add(reason)
+  }
+
+  /** The server did not tell what was asked: everything is asked for the next time something is run. */
+  doubt(): void {
+    this.isDirty = false
+    this.onlyChanged = undefined
+    this.pins = ['unread_state', ...(this.#lasting ?? [])]
+  }
+
+  /**
+   * Takes the value of the one setting that can be another one, null when the session has not set it. Returns what
+   * the server connection has, which had `settings`.
+   */
+  learnSetting(name: string, value: string | null, settings: Settings): Settings {
+    this.isDirty = false
+    this.onlyChanged = undefined
+    const base = this.base.values.get(name)
+    const own = value ?? base
+    this.settings = own === undefined ? this.settings.without(name) : this.settings.with(name, own)
+    this.#setContext()
+    return value === null ? settings.without(name) : settings.with(name, value)
   }
 
   /** Takes the server's answer to what the session holds. Returns the settings that the server connection has. */
   learn(answer: Answer, user: string): Settings | undefined {
     const state = readSessionAnswer(answer, user)
     this.isDirty = false
+    this.onlyChanged = undefined
     if (!state) {
       this.pins = ['unread_state', ...(this.#lasting ?? [])]
       return undefined
@@ -145,6 +184,40 @@ export class PooledSession {
     const path = values.get('search_path')
     const role = values.get('role')
     this.#context = path === undefined && role === undefined ? '' : JSON.stringify([path, role])
+  }
+
+  // Going to another worker.
+
+  /** What goes along to another worker; undefined for a session that cannot go now. */
+  handOver(): SessionHandOver | undefined {
+    if (this.isPinned || this.isDirty || this.isOpaque || this.uncertainNames > 0) return undefined
+    return {
+      settings: [...this.settings.values],
+      told: [...this.told],
+      customNames: [...this.customNames],
+      statements: [...(this.#statements ?? [])].map(([name, { shape, statement }]) => ({
+        name,
+        body: base64(statement.body),
+        shape,
+      })),
+      unnamed: this.unnamed && base64(this.unnamed.body),
+      hasDrawn: this.#drawnOn !== undefined,
+    }
+  }
+
+  /** Takes over what a session had in another worker. */
+  takeOver(from: SessionHandOver, statements: StatementCache): void {
+    this.settings = Settings.of(new Map(from.settings))
+    this.told = new Map(from.told)
+    for (const name of from.customNames) this.#learnCustom(name)
+    this.#setContext()
+    const statementOf = (text: string): Statement => {
+      const body = bytes(text)
+      return statements.of(body, 0, body.length, this.#context)
+    }
+    for (const { body, name, shape } of from.statements) this.name(name, statementOf(body)).shape = shape
+    if (from.unnamed !== undefined) this.#unnamed = UnnamedParse.done(statementOf(from.unnamed))
+    if (from.hasDrawn) this.#drawnOn = 'several'
   }
 
   // Sequences.
@@ -262,9 +335,32 @@ export class PooledSession {
     return this.#unnamed
   }
 
+  /** A Close of it is on its way: one that is discarded leaves it. */
+  closeUnnamed(): Outcome {
+    const before = this.#unnamed
+    this.#unnamed = undefined
+    return {
+      failed: () => {
+        this.#unnamed ??= before
+      },
+    }
+  }
+
   dropUnnamed(): void {
     this.#unnamed = undefined
   }
+}
+
+/** Settings about which the short question does not tell all. */
+function askedAlone({
+  onlySet,
+  unknownCustom,
+  obstacle,
+  unknownCalls,
+  changesCatalog,
+}: SessionEffects): boolean {
+  if (unknownCustom || changesCatalog || obstacle !== undefined || unknownCalls.length > 0) return false
+  return onlySet !== 'role' && onlySet !== 'session_authorization' && onlySet !== 'seed'
 }
 
 const noNames: ReadonlySet<string> = new Set()
@@ -277,9 +373,20 @@ class UnnamedParse implements Outcome {
   previous: UnnamedParse | undefined
   #server: ServerConnection | undefined
 
-  constructor(statement: Statement, server: ServerConnection, previous: UnnamedParse | undefined) {
+  /** One that was parsed in another worker. */
+  static done(statement: Statement): UnnamedParse {
+    const parse = new UnnamedParse(statement, undefined, undefined)
+    parse.state = 'done'
+    return parse
+  }
+
+  constructor(
+    statement: Statement,
+    server: ServerConnection | undefined,
+    previous: UnnamedParse | undefined,
+  ) {
     this.statement = statement
-    this.unit = server.unit
+    this.unit = server?.unit ?? 0
     this.#server = server
     this.previous = previous
   }

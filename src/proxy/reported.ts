@@ -27,3 +27,17 @@ export function untold(told: Reported, now: Reported): [string, string][] {
   if (told === now) return []
   return [...now].filter(([name, value]) => told.get(name) !== value)
 }
+
+/** They decide what the constants in a statement mean when it is parsed, and stay so in what is prepared. */
+const dialect = ['client_encoding', 'DateStyle', 'IntervalStyle', 'TimeZone', 'standard_conforming_strings']
+const dialects = new WeakMap<Reported, string>()
+
+/** Equal where equal texts of statements are parsed to the same, but for search_path and role. */
+export function dialectOf(reported: Reported): string {
+  let known = dialects.get(reported)
+  if (known === undefined) {
+    known = dialect.map(name => reported.get(name)).join('\0')
+    dialects.set(reported, known)
+  }
+  return known
+}

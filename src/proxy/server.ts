@@ -130,8 +130,6 @@ export class ServerConnection {
   deallocating: (() => void) | undefined
   /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
   sequenceOwner: object | undefined
-  /** The question about the session is prepared on it. */
-  knowsQuestion = false
   /** When the transaction that is open began; 0 when there is none. */
   transactionSinceMs = 0
   processId = 0
@@ -431,7 +429,6 @@ export class ServerConnection {
   #forgetStatements(): void {
     this.statements.clear()
     this.unnamed = undefined
-    this.knowsQuestion = false
   }
 
   /**

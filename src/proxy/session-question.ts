@@ -53,17 +53,35 @@ const sql = `SELECT
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, pg_catalog.current_setting(name, true)))
    FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name)`
 
-const textArrayOid = 1009
-const name = 'pgherd_session'
-// Closed first: an earlier try may have failed after it was prepared.
-const parse = Buffer.concat([writeCloseStatement(name), writeParse(name, sql, [textArrayOid])])
-const execute = Buffer.concat([writeExecute(''), sync])
+const shortSql = `SELECT pg_catalog.current_setting($1, true),
+ (SELECT source FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) = $1)`
 
-/** The question, prepared on the connection when it is asked for the first time. */
-export function writeSessionQuestion(customNames: Iterable<string>, isPrepared: boolean): Buffer {
+const textOid = 25
+const textArrayOid = 1009
+const parse = writeParse('', sql, [textArrayOid])
+const parseShort = writeParse('', shortSql, [textOid])
+// Closed again: a client that has no unnamed statement must find none.
+const execute = Buffer.concat([writeExecute(''), writeCloseStatement(''), sync])
+
+/** The whole question. It leaves no statement behind that `pg_prepared_statements` would show. */
+export function writeSessionQuestion(customNames: Iterable<string>): Buffer {
   const names = [...customNames].map(each => `"${each.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`)
-  const bind = writeBindText('', name, [`{${names.join(',')}}`])
-  return Buffer.concat(isPrepared ? [bind, execute] : [parse, bind, execute])
+  return Buffer.concat([parse, writeBindText('', '', [`{${names.join(',')}}`]), execute])
+}
+
+/** What one setting is, when a statement has done nothing but set or reset it. */
+export function writeSettingQuestion(name: string): Buffer {
+  return Buffer.concat([parseShort, writeBindText('', '', [name]), execute])
+}
+
+/** The value, null when the session has not set it; undefined when the answer is not what was asked for. */
+export function readSettingAnswer(answer: Answer, name: string): string | null | undefined {
+  const row = answer.replies[0]?.rows[0]
+  if (answer.failed || !row) return undefined
+  const [value, source] = readDataRowBytes(row)
+  // Of a made-up class: whoever has ever set it has it.
+  if (name.includes('.')) return value ?? null
+  return source === 'session' ? (value ?? null) : null
 }
 
 /** What a server says about the session on it. */

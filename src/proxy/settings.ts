@@ -30,6 +30,11 @@ export class Settings {
     return new Settings(new Map([...this.values, [name, value]]))
   }
 
+  without(name: string): Settings {
+    if (!this.values.has(name)) return this
+    return Settings.of(new Map([...this.values].filter(([each]) => each !== name)))
+  }
+
   /** The names of a made-up class (`app.tenant`): a server that has once had them never quite forgets. */
   get customNames(): string[] {
     return [...this.values.keys()].filter(name => name.includes('.'))

@@ -8,12 +8,15 @@ import { Client as Code } from '../wire/codes.ts'
 export class Statement {
   /** The body of its Parse message behind the name: text and parameter types. */
   readonly body: Buffer
+  /** What gives the text its meaning; see `StatementCache.of`. */
+  readonly context: string
   readonly #textEnd: number
   #effects: SessionEffects | undefined
   #version = -1
 
-  constructor(body: Buffer) {
+  constructor(body: Buffer, context = '') {
     this.body = body
+    this.context = context
     const textEnd = body.indexOf(0)
     this.#textEnd = textEnd < 0 ? body.length : textEnd
   }
@@ -57,6 +60,8 @@ export class StatementCache {
   readonly #countMax: number
   readonly #bytesMax: number
   #bytes = 0
+  /** The context that was the first, and likely is that of most: it makes no key longer. */
+  #usual: string | undefined
 
   constructor(countMax = 20_000, bytesMax = 32 * 1024 * 1024) {
     this.#countMax = countMax
@@ -65,14 +70,15 @@ export class StatementCache {
 
   /**
    * The statement whose Parse body, behind the name, is `chunk[start, end)`. `context` stands for what changes its
-   * meaning besides its text: search_path and role.
+   * meaning besides its text: search_path and role, and how its constants are read.
    */
   of(chunk: Buffer, start: number, end: number, context: string): Statement {
+    this.#usual ??= context
     const text = chunk.toString('latin1', start, end)
-    const key = context === '' ? text : `${text}\0${context}`
+    const key = context === this.#usual ? text : `${text}\0${context}`
     const known = this.#known.get(key)
     if (known) return known
-    const statement = new Statement(Buffer.from(chunk.subarray(start, end)))
+    const statement = new Statement(Buffer.from(chunk.subarray(start, end)), context)
     this.#known.set(key, statement)
     this.#bytes += 2 * key.length
     while (this.#known.size > this.#countMax || (this.#bytes > this.#bytesMax && this.#known.size > 1)) {

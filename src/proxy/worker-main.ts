@@ -9,8 +9,8 @@ import { Worker } from './worker.ts'
 
 let worker: Worker | undefined
 
-function send(message: FromWorker): void {
-  if (process.connected) process.send?.(message)
+function send(message: FromWorker, socket?: Socket, onSent?: () => void): void {
+  if (process.connected) process.send?.(message, socket, {}, onSent && (() => onSent()))
 }
 
 function start(message: Extract<ToWorker, { kind: 'settings' }>): void {

@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Clock } from '../runtime/clock.ts'
@@ -22,7 +23,7 @@ export interface WorkerProcessOptions {
   /** Takes whole lines of its output. */
   writeLog: (lines: string) => void
   /** What it says; its own affairs are dealt with before. */
-  onMessage: (worker: WorkerProcess, message: FromWorker) => void
+  onMessage: (worker: WorkerProcess, message: FromWorker, socket: Socket | undefined) => void
   onExit: (worker: WorkerProcess, how: string) => void
 }
 
@@ -77,7 +78,7 @@ export class WorkerProcess implements Taker {
     this.#heardMs = this.startedMs
     const { child } = options
     for (const stream of [child.stdout, child.stderr]) if (stream) forwardLines(stream, options.writeLog)
-    child.on('message', (message: FromWorker) => this.#onMessage(message))
+    child.on('message', (message: FromWorker, socket?: Socket) => this.#onMessage(message, socket))
     const gone = new Promise<string>(resolve => {
       child.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
       child.on('error', error => {
@@ -116,14 +117,17 @@ export class WorkerProcess implements Taker {
   give(arrival: Arrival): void {
     const connection = ++this.#handedOver
     this.#owed.set(connection, { ...arrival, sinceMs: this.#options.clock.nowMs() })
-    const message: ToWorker = { kind: 'connection', connection, route: arrival.route }
+    const { client, route } = arrival
+    const message: ToWorker = client
+      ? { kind: 'take_over', connection, client }
+      : { kind: 'connection', connection, route }
     // Sent without success it stays among those that `takeBack` gives to others when the process has ended.
     this.#options.child.send(message, arrival.socket, { keepOpen: true }, () => undefined)
   }
 
   /** The connections that it did not confirm: they are somebody else's now. */
   takeBack(): Arrival[] {
-    const arrivals = [...this.#owed.values()].map(({ socket, route }) => ({ socket, route }))
+    const arrivals = [...this.#owed.values()]
     this.#owed.clear()
     return arrivals
   }
@@ -188,7 +192,7 @@ export class WorkerProcess implements Taker {
     return this.state === 'ready' || this.state === 'leaving'
   }
 
-  #onMessage(message: FromWorker): void {
+  #onMessage(message: FromWorker, socket: Socket | undefined): void {
     this.#heardMs = this.#options.clock.nowMs()
     switch (message.kind) {
       case 'loaded':
@@ -214,6 +218,8 @@ export class WorkerProcess implements Taker {
         this.#clients = message.counters.clients
         break
       case 'suspect':
+      case 'catalog':
+      case 'hand_over':
       case 'cancel':
       case 'cancelled':
       case 'console_command':
@@ -223,7 +229,7 @@ export class WorkerProcess implements Taker {
       default:
         message satisfies never
     }
-    this.#options.onMessage(this, message)
+    this.#options.onMessage(this, message, socket)
   }
 
   #tellTopology(): void {

@@ -16,8 +16,10 @@ import { type Database, Databases } from './database.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { DisconnectReason } from './failures.ts'
 import { Gates } from './gates.ts'
+import type { HandOver } from './hand-over.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 import { LimitsCache, type PoolMode, serverDatabase } from './limits.ts'
+import { Refuser } from './refuser.ts'
 import { ReportedValues } from './reported.ts'
 import type { ServerConnection, Target } from './server.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
@@ -36,7 +38,8 @@ export interface WorkerOptions {
   /** Makes up what an unknown user would have; the same in every worker. */
   mockSecret: Buffer
   memory: () => NodeJS.MemoryUsage
-  send: (message: FromWorker) => void
+  /** A socket that goes along is the control process's from then on; `onSent` is called when it has left. */
+  send: (message: FromWorker, socket?: Socket, onSent?: () => void) => void
   /** Everything is closed: the process may end. */
   onStopped: () => void
 }
@@ -44,6 +47,8 @@ export interface WorkerOptions {
 const countersEveryMs = 250
 /** A client of a worker that is replaced is ended when it was idle for this long: nothing of it is on the way. */
 const drainIdleMs = 1000
+/** Most clients on their way to another worker: nobody reads what they send meanwhile. */
+const departingMax = 50
 /** What averages of the console are about: at least the last period, at most the last two. */
 const statsPeriodMs = 60_000
 /** Pools whose figures are told one by one; those of the others are added up. */
@@ -70,6 +75,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #limits: LimitsCache
   readonly #databases: Databases
   readonly #gates = new Gates()
+  readonly #refuser: Refuser
   readonly #stats: StatsBook
   readonly #pins = new PinLedger(this.counters.pinned)
   readonly #console: WorkerConsole
@@ -83,6 +89,8 @@ export class Worker implements ClientHost, StartupHost {
   #stopping = false
   /** It ends when its last client has gone. */
   #leaving = false
+  /** Clients on their way to another worker. */
+  #departing = 0
 
   /** @throws TlsError, SecurityError when its files cannot be used */
   constructor(options: WorkerOptions) {
@@ -96,8 +104,9 @@ export class Worker implements ClientHost, StartupHost {
     const targets = (): Target[] => this.#dispatcher.targets()
     this.security = new Security({ settings, mockSecret, targets, clock, timers, random, log })
     this.#keys = new CancelKeys(options.random)
+    this.#refuser = new Refuser({ timers, hasTls: () => this.security.clientTls !== undefined })
     this.#limits = new LimitsCache(options.settings)
-    this.#databases = new Databases(options.clock)
+    this.#databases = new Databases(options.clock, database => options.send({ kind: 'catalog', database }))
     this.#stats = new StatsBook(options.clock.nowMs())
     this.#console = new WorkerConsole({
       ...options,
@@ -159,6 +168,10 @@ export class Worker implements ClientHost, StartupHost {
         if (socket) this.#accept(socket, message.route)
         this.#confirm(message.connection)
         return
+      case 'take_over':
+        if (socket) this.#takeOver(socket, message.client)
+        this.#confirm(message.connection)
+        return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
         this.#options.send({ kind: 'applied', revision: message.topology.intentRevision })
@@ -173,6 +186,9 @@ export class Worker implements ClientHost, StartupHost {
         if (!message.found) this.counters.cancelsUnknown++
         this.#asked.get(message.request)?.()
         this.#asked.delete(message.request)
+        return
+      case 'catalog':
+        this.#databases.expire(message.database)
         return
       case 'cancel_prefix':
         this.#keys.prefix = message.prefix
@@ -217,11 +233,47 @@ export class Worker implements ClientHost, StartupHost {
     // Room for cancel requests and for being told no, but not for any number that says nothing.
     if (this.#connections >= this.#settings.clientsMax + silentClientsMax) {
       this.counters.disconnects.too_many_clients++
-      socket.destroy()
-      return
+      return this.#refuser.refuse(socket, this.#tooMany)
     }
     this.#arriving.add(new ClientStartup(socket, route, this))
     this.counters.clients = this.#connections
+  }
+
+  /** Goes on with a client at rest that was another worker's. */
+  #takeOver(socket: Socket, from: HandOver): void {
+    socket.allowHalfOpen = true
+    const { cancelKey, credentials } = from
+    const arrival: Arrival = {
+      ...from,
+      socket,
+      parameters: new Map(from.parameters),
+      replication: false,
+      negotiation: undefined,
+      ahead: Buffer.alloc(0),
+      tls: '',
+      credentials: credentials && this.security.accounts.takenOver(from.user, credentials),
+    }
+    const client = new Client(arrival, this)
+    this.#clients.add(client)
+    this.#tally.add(client)
+    this.#keys.takeOver(client, { ...cancelKey, secret: Buffer.from(cancelKey.secret, 'hex') })
+    this.counters.clients = this.#connections
+    client.takeOver(from)
+  }
+
+  /** Gives a client at rest to another worker, when it can go there. */
+  #handOver(client: Client): boolean {
+    const cancelKey = this.#departing < departingMax ? this.#keys.keyOf(client) : undefined
+    const given = cancelKey && client.handOver()
+    if (!given) return false
+    this.#forget(client)
+    this.counters.clients = this.#connections
+    this.#departing++
+    this.#options.send({ kind: 'hand_over', client: { ...given.client, cancelKey } }, given.socket, () => {
+      this.#departing--
+      this.#endWhenEmpty()
+    })
+    return true
   }
 
   /** Says that a connection has arrived: when many come, at once for the first and then for all of a moment. */
@@ -246,9 +298,11 @@ export class Worker implements ClientHost, StartupHost {
 
   refusal(): string | undefined {
     if (this.#stopping) return 'this proxy is shutting down'
-    const { clientsMax } = this.#settings
-    if (this.#connections <= clientsMax) return undefined
-    return `too many clients: no more than ${clientsMax} are taken here (max_client_conn)`
+    return this.#connections <= this.#settings.clientsMax ? undefined : this.#tooMany
+  }
+
+  get #tooMany(): string {
+    return `too many clients: no more than ${this.#settings.clientsMax} are taken here (max_client_conn)`
   }
 
   onArrived(startup: ClientStartup, arrival: Arrival): void {
@@ -351,14 +405,16 @@ export class Worker implements ClientHost, StartupHost {
 
   onEnd(client: Client | ClientStartup, reason: DisconnectReason): void {
     if (client instanceof ClientStartup) this.#arriving.delete(client)
-    else {
-      this.#clients.delete(client)
-      this.#tally.remove(client)
-      if (client.session) this.#pins.change(client, client.session.pinsTold, [], 0)
-      this.#keys.forget(client)
-      this.#dispatcher.onEnded(client)
-    }
+    else this.#forget(client)
     this.#onGone(reason)
+  }
+
+  #forget(client: Client): void {
+    this.#clients.delete(client)
+    this.#tally.remove(client)
+    if (client.session) this.#pins.change(client, client.session.pinsTold, [], 0)
+    this.#keys.forget(client)
+    this.#dispatcher.onEnded(client)
   }
 
   #onGone(reason: DisconnectReason): void {
@@ -429,23 +485,30 @@ export class Worker implements ClientHost, StartupHost {
     this.#endWhenEmpty()
   }
 
-  /** Another worker takes this one's place: clients go when they are idle, all that are left when time is up. */
+  /**
+   * Another worker takes this one's place: clients that can go there do so, others are ended when they are idle, all
+   * that are left when time is up.
+   */
   #drain(): void {
     if (this.#leaving) return
     this.#leaving = true
     const why = 'the part of the proxy that serves this connection is being replaced'
     const end = (client: Client): void => client.end('shutdown', why, { hint: 'Connect again.' })
-    const endIdle = (): void => {
+    const partWithIdle = (): void => {
       const nowMs = this.clock.nowMs()
-      for (const client of [...this.#clients]) if ((client.idleMs(nowMs) ?? 0) >= drainIdleMs) end(client)
+      for (const client of [...this.#clients]) {
+        if (!this.#handOver(client) && !client.mayMove && (client.idleMs(nowMs) ?? 0) >= drainIdleMs)
+          end(client)
+      }
     }
     this.#timers.push(
-      this.timers.every(100, endIdle),
+      this.timers.every(20, partWithIdle),
       this.timers.after(this.#settings.shutdownTimeoutMs, () => {
         for (const client of [...this.#clients]) end(client)
         this.#stop()
       }),
     )
+    partWithIdle()
     this.#endWhenEmpty()
   }
 
@@ -454,7 +517,7 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   #endWhenEmpty(): void {
-    if (this.#connections > 0) return
+    if (this.#connections + this.#departing > 0) return
     for (const timer of this.#timers) timer.cancel()
     this.#dispatcher.closeIdle()
     this.security.close()

@@ -86,6 +86,19 @@ async function sendersOf(name: string, server = cluster.primary): Promise<{ pid:
 const untilStreaming = (name: string, server = cluster.primary): Promise<unknown> =>
   until(`${name} streams`, async () => (await sendersOf(name, server))[0]?.state === 'streaming')
 
+/** Streams, and has all that there is: nothing is half-way. */
+const untilReceived = (server = cluster.primary): Promise<unknown> =>
+  until('the receiver has all there is', async () => {
+    const all = `state = 'streaming' and flush_lsn = sent_lsn`
+    return (
+      (
+        await server.query(
+          `select from pg_stat_replication where application_name = 'pg_receivewal' and ${all}`,
+        )
+      ).length === 1
+    )
+  })
+
 const untilNoSender = (name: string, server = cluster.primary): Promise<unknown> =>
   until(`the WAL sender of ${name} has gone`, async () => (await sendersOf(name, server)).length === 0)
 
@@ -262,7 +275,7 @@ test('with logins at the proxy the access rules for replication count', need('ps
 describe('the end of a stream', need('pg_receivewal'), () => {
   const receive = async (at: number): Promise<Child> => {
     const folder = await mkdtemp(join(dir, 'wal-'))
-    return start('pg_receivewal', '-d', connection(at), '-D', folder, '-n')
+    return start('pg_receivewal', '-d', connection(at), '-D', folder, '-n', '--synchronous')
   }
   const isEnded = (child: Child, how: RegExp): Promise<void> =>
     until('the receiver has ended', () => child.exit).then(() => assert.match(child.tail.join('\n'), how))
@@ -280,13 +293,13 @@ describe('the end of a stream', need('pg_receivewal'), () => {
     try {
       await untilRolesAreKnown(other)
       const drained = await receive(config.proxy.read_port)
-      await untilStreaming('pg_receivewal', replica)
+      await untilReceived(replica)
       await setNodeState({ store: other.store, cluster: config.cluster }, 'b', 'drain', true)
       await isEnded(drained, /b is being drained/)
       const spare = `select from pg_stat_activity where datname = 'replication'`
       assert.deepEqual(await replica!.query(spare), [], 'what it names is no database for spare connections')
       const stopped = await receive(config.proxy.port)
-      await untilStreaming('pg_receivewal')
+      await untilReceived()
       const startedMs = systemClock.nowMs()
       await other.stop()
       await isEnded(stopped, /the proxy is shutting down/)
@@ -299,13 +312,13 @@ describe('the end of a stream', need('pg_receivewal'), () => {
   test('it ends with the primary that is lost, and the next one comes from the new primary', async () => {
     const [replica] = cluster.replicas
     const child = await receive(port)
-    await untilStreaming('pg_receivewal')
+    await untilReceived()
     await caughtUp(cluster.primary, replica!)
     await killServer(cluster.primary)
     await isEnded(child, /connection to a was lost|terminating connection|closed the connection/)
     await replica!.promote()
     await until('it is the primary for all', () => host.watcher.current().nodes[1]?.writable)
     await receive(port)
-    await untilStreaming('pg_receivewal', replica)
+    await untilReceived(replica)
   })
 })

@@ -66,7 +66,7 @@ export class Security {
   rules: LoginRules | undefined
   readonly #options: SecurityOptions
   readonly #throttle = emptyThrottle()
-  readonly #accounts: ServerAccounts
+  readonly accounts: ServerAccounts
   #balancers: readonly AddressRange[] = []
   #lookup: SecretsLookup | undefined
 
@@ -74,7 +74,7 @@ export class Security {
   constructor(options: SecurityOptions) {
     this.#options = options
     const { auth, proxyProtocolFrom, serverTls, tls } = options.settings
-    this.#accounts = new ServerAccounts(options.random, (user, node, reason) => {
+    this.accounts = new ServerAccounts(options.random, (user, node, reason) => {
       this.rules?.secrets.forget(user)
       const event = 'server.login_refused'
       options.log.warn({ event, user, node }, `${node} refused the login of "${user}": ${reason}`)
@@ -140,7 +140,7 @@ export class Security {
     const { clock, mockSecret } = this.#options
     const ask = lookup && ((user: string, database: string) => lookup.find(user, database))
     const secrets = new UserSecrets({ known, ask, mockSecret, clock })
-    return { rules, maps, secrets, accounts: this.#accounts, throttle: this.#throttle, mockSecret }
+    return { rules, maps, secrets, accounts: this.accounts, throttle: this.#throttle, mockSecret }
   }
 
   #makeLookup(query: AuthQuerySettings, known: ReadonlyMap<string, Secret | undefined>): SecretsLookup {

@@ -4,6 +4,7 @@ import type { ServerCredentials } from '../../auth/secrets.ts'
 import { ServerLogin } from '../../auth/server-login.ts'
 import type { Random } from '../../runtime/random.ts'
 import { readErrorFields } from '../../wire/messages.ts'
+import { type CredentialsHandOver, packCredentials, unpackCredentials } from '../hand-over.ts'
 import type { LinkSecurity } from './dial.ts'
 
 export interface ServerAccountOptions {
@@ -50,6 +51,11 @@ export class ServerAccount {
     })
   }
 
+  /** What it has, for another worker. */
+  handOver(): CredentialsHandOver {
+    return packCredentials({ ...this.#credentials, keys: this.#found ?? this.#credentials.keys })
+  }
+
   keep(keys: ScramKeys): void {
     this.#found = keys
   }
@@ -74,6 +80,11 @@ export class ServerAccounts {
   constructor(random: Random, onRefused: (user: string, node: string, reason: string) => void) {
     this.#random = random
     this.#onRefused = onRefused
+  }
+
+  /** The account of a user whose login was in another worker: what a login here has brought is newer. */
+  takenOver(user: string, credentials: CredentialsHandOver): ServerAccount {
+    return this.#accounts.get(user) ?? this.renewed(user, unpackCredentials(credentials))
   }
 
   /** The account of a user, with what a login has just brought. */

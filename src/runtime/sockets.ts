@@ -1,0 +1,24 @@
+import type { Socket } from 'node:net'
+
+/** What Node.js keeps below a socket. It has no public way to stop reading before the next bytes are there. */
+interface Handle {
+  reading: boolean
+  readStop(): number
+}
+
+/**
+ * Stops reading from a socket at once, so that what comes next waits for another process that gets the socket. Returns
+ * whether nothing had been read that nobody has taken yet; otherwise it is read on.
+ */
+export function stopReading(socket: Socket): boolean {
+  const { _handle: handle } = socket as Socket & { _handle?: Handle | null }
+  if (!handle || socket.destroyed) return false
+  socket.pause()
+  if (socket.readableLength > 0 || socket.readableEnded) {
+    socket.resume()
+    return false
+  }
+  handle.readStop()
+  handle.reading = false
+  return true
+}

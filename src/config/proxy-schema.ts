@@ -361,10 +361,10 @@ export const proxySection = field.section(
       description: 'Most clients that wait for one pool at once. One more is refused with SQLSTATE 53300.',
       reload: 'live',
     }),
-    max_prepared_statements: field.integer(200, 0, 100_000, {
+    max_prepared_statements: field.integer(200, 1, 100_000, {
       description:
-        'Named prepared statements that are kept on one server connection. With 0 a client that has any keeps ' +
-        'its server connection.',
+        'Named prepared statements that are kept on one server connection. One that gives way to another is ' +
+        'prepared again when it is wanted.',
       reload: 'live',
     }),
     client_login_timeout: field.duration(

@@ -115,8 +115,8 @@ const preparedStatements: Carry = (source, draft) =>
   draft.carryCount(['proxy', 'max_prepared_statements'], source, {
     max: 100_000,
     zero: {
-      value: 0,
-      why: 'With 0 PgBouncer lets named statements fail in transaction mode; with pgherd the client keeps its server connection.',
+      value: 1,
+      why: 'With 0 PgBouncer lets named statements fail in transaction mode; with pgherd they work in every mode.',
     },
   })
 

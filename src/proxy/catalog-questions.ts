@@ -6,7 +6,8 @@ import { touchyBuiltins } from '../sql/vocabulary.ts'
  * Query whose last statement gives rows as `FactsRow` describes them. SET LOCAL ends with the question: operators
  * and functions are PostgreSQL's own, whatever search_path the session has.
  */
-const prelude = 'SET LOCAL search_path = pg_catalog;'
+// A lock that somebody holds is not waited for as long as the client would.
+const prelude = "SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '1s';"
 
 export const namesMax = 60_000
 export const expressionsMax = 2000

@@ -191,6 +191,7 @@ export class Client implements ServerUser {
       this.session = new PooledSession(this.startup.settings)
       this.relay = new PooledRelay({
         session: this.session,
+        user: this.user,
         database: host.knowledgeOf(arrival.database),
         preparedMax: () => host.preparedMaxOf(this),
       })
@@ -321,9 +322,7 @@ export class Client implements ServerUser {
   /** No more is to come; what was asked for is still answered. */
   #onHalfClosed(): void {
     this.#halfClosed = true
-    // The rest of a message will never come, nor will a stream's receiver tell how far it is.
-    const isAwaited = !this.relay.atBoundary || this.#server?.owed.isCopyIn || this.isStreaming
-    if (isAwaited) return this.end('client_lost')
+    if (this.#isCutShort) return this.end('client_lost')
     if (this.#state === State.Active && !this.#isDone) return
     if (this.#state === State.Held) return
     if (this.#state === State.Waiting && this.#greeted && this.#ahead.length > 0) return
@@ -402,6 +401,7 @@ export class Client implements ServerUser {
   #wake(chunk: Buffer): void {
     if (chunk[0] === Code.Terminate) return this.end('client_closed')
     this.#ahead = this.#ahead.length === 0 ? chunk : Buffer.concat([this.#ahead, chunk])
+    if (!hasRequest(this.#ahead)) return
     if (this.#socket.writableNeedDrain) this.#socket.pause()
     else this.#lookForServer()
   }
@@ -416,7 +416,7 @@ export class Client implements ServerUser {
   #detach(server: ServerConnection): void {
     const session = this.session!
     session.told = server.reported
-    if (this.relay instanceof PooledRelay) this.relay.takeRetry()
+    if (this.relay instanceof PooledRelay) this.relay.endRetry()
     this.#server = undefined
     this.#state = State.Resting
     this.#restingSinceMs = server.requestSinceMs
@@ -428,8 +428,11 @@ export class Client implements ServerUser {
     this.#socket.resume()
   }
 
-  onStatementsGone(): void {
+  onStatementsGone(all: boolean): void {
     this.session?.dropStatements()
+    const server = this.#server
+    // What nobody could see is gone for this client, but for its names.
+    if (all && server && this.session?.forgive()) server.isSpoiled = true
   }
 
   /** A prepared statement did not fit its tables any more: the request is sent again, and prepared anew. */
@@ -448,6 +451,7 @@ export class Client implements ServerUser {
 
   /** The server has nothing more to do for the client. */
   #onPooledRest(session: PooledSession, server: ServerConnection): void {
+    session.hasLocalSettings = false
     if (session.isDirty) return this.#askSession(session, server)
     if (!session.isPinned) return this.#detach(server)
     session.told = server.reported
@@ -475,13 +479,20 @@ export class Client implements ServerUser {
   }
 
   /** Brings the client's settings onto the server that it has got. */
-  #bringSettings(session: PooledSession, server: ServerConnection): void {
+  #bringSettings(session: PooledSession, server: ServerConnection, forgetsSequences = false): void {
     this.#state = State.Held
-    bringSettings(session, server, failure => {
+    bringSettings(session, server, forgetsSequences, failure => {
       if (this.#state !== State.Held) return
       if (this.#retryElsewhere(server)) return
       if (!failure) return this.#start(server)
+      const wasUsed = server.settings.values.size > 0
       server.isSpoiled = true
+      // What another client has left may be in the way; on a connection without settings it is the client's own.
+      if (wasUsed) {
+        server.abort()
+        this.#retryElsewhere(server)
+        return
+      }
       if (!this.#greeted) return this.refuse(failure)
       const message = readErrorFields(failure).get('M') ?? ''
       this.end(
@@ -489,6 +500,15 @@ export class Client implements ServerUser {
         `the session's settings could not be brought to ${server.target.node}: ${message}`,
       )
     })
+  }
+
+  /**
+   * What a server waits for will never come from a half-closed client: the rest of a message, of copy data, or how far
+   * the receiver of a stream is.
+   */
+  get #isCutShort(): boolean {
+    if (this.#ahead.length > 0) return false
+    return !this.relay.atBoundary || (this.#server?.owed.isCopyIn ?? false) || this.isStreaming
   }
 
   /** Half-closed, and every answer has been passed on. */
@@ -577,6 +597,10 @@ export class Client implements ServerUser {
   }
 
   onChallenge(body: Buffer): void {
+    if (this.#greeted) {
+      const hint = 'The server does not let the proxy in any more without asking: connect again.'
+      return this.end('session_lost', 'a server asks for a password in the middle of the session', { hint })
+    }
     this.#sendNegotiation()
     this.#send(frame(ServerCode.Authentication, body))
     this.#limitLogin()
@@ -667,8 +691,12 @@ export class Client implements ServerUser {
   }
 
   #bring(session: PooledSession, server: ServerConnection): void {
-    if (server.settings.equals(session.settings)) this.#start(server)
-    else this.#bringSettings(session, server)
+    const { sequenceReaders } = this.#host.knowledgeOf(this.database)
+    const isOthers = server.sequenceOwner !== undefined && server.sequenceOwner !== session
+    // What somebody else has drawn must not be told as what this client has.
+    const forgets = isOthers && sequenceReaders.has(this.user)
+    if (!forgets && server.settings.equals(session.settings)) this.#start(server)
+    else this.#bringSettings(session, server, forgets)
   }
 
   /** When a server is lost before anything of what the client wants was sent to it, another one is looked for. */
@@ -716,7 +744,9 @@ export class Client implements ServerUser {
     else this.#restIfNothingIsDue()
     if (this.#state !== State.Active) return
     this.#socket.resume()
-    if (this.#halfClosed && this.#isDone) this.end('client_closed')
+    if (!this.#halfClosed) return
+    if (this.#isCutShort) this.end('client_lost')
+    else if (this.#isDone) this.end('client_closed')
   }
 
   /** When what was passed on asks for no answer, none will come to tell that the server is at rest. */
@@ -769,8 +799,7 @@ export class Client implements ServerUser {
     if (chunk.length > 0) this.#send(chunk)
     if (this.#halfClosed && this.#state === State.Active) {
       if (this.#isDone) return this.end('client_closed')
-      // The server waits for copy data that will never come.
-      if (this.#server?.owed.isCopyIn) return this.end('client_lost')
+      if (this.#isCutShort) return this.end('client_lost')
     }
     if (this.#isBehindBarrier) return this.#lookBehindBarrier()
     if (!idle) return
@@ -809,7 +838,7 @@ export class Client implements ServerUser {
     const isPlain = session && !session.isPinned && !session.isDirty && server.transactionSinceMs === 0
     if (!isPlain || this.#state !== State.Active || this.#isBehindBarrier) return false
     if (!(this.relay instanceof PooledRelay) || !this.relay.atBoundary) return false
-    if (server.isBusy) {
+    if (server.wasBusy) {
       const isStandby = server.reported.get('in_hot_standby') === 'on'
       const piece = isStandby && server.isUntouched ? this.relay.takeRetry() : empty
       if (piece.length === 0) return false
@@ -831,7 +860,7 @@ export class Client implements ServerUser {
     if (server !== this.#server || this.#survives(server)) return
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.endedWithError) return this.end('server_lost')
-    const isUnknown = server.isBusy && this.route === 'primary'
+    const isUnknown = server.wasBusy && this.route === 'primary'
     const told = `the connection to ${server.target.node} was lost: ${message}`
     this.end('server_lost', told, isUnknown ? outcomeUnknown : undefined)
   }
@@ -916,3 +945,11 @@ const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',
 }
+
+/** Whether so much of a message has come that it is worth a server connection: the whole, or of a long one a part. */
+function hasRequest(ahead: Buffer): boolean {
+  if (ahead.length < 5) return false
+  return ahead.length > Math.min(ahead.readUInt32BE(1), requestBytesMin)
+}
+
+const requestBytesMin = 8192

@@ -7,6 +7,8 @@ import { MessageReader } from '../wire/reader.ts'
 
 /** The longest message that is read whole: the proxy's own questions keep their answers below it. */
 const messageBytesMax = 1024 * 1024
+/** An answer may hold whatever a client has set. */
+const answerBytesMax = 64 * 1024 * 1024
 
 /**
  * What the proxy itself says to a server, message by message, while no client's bytes are relayed: the login, its
@@ -200,7 +202,7 @@ export class QuestionConversation implements Conversation {
   readonly answer: Answer = { failed: false, replies: [] }
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle
-  readonly #reader = new MessageReader(messageBytesMax)
+  readonly #reader = new MessageReader(answerBytesMax)
   readonly #onAside: (code: number, body: Buffer) => void
   #rows: Buffer[] = []
   #owed: number

@@ -6,6 +6,7 @@ import { StatementCache } from './statements.ts'
 
 /** What is known of a database's functions is looked at anew after this long, while it is used. */
 const refreshMs = 30_000
+const sequenceReadersMax = 1000
 const noCallsMax = 10_000
 /** After a server has refused to tell. */
 const retryMs = 5000
@@ -18,8 +19,8 @@ export class Database {
   readonly statements = new StatementCache()
   readonly #clock: Clock
   readonly #onChanged: () => void
-  /** Somebody has asked what its session has drawn from a sequence: some program relies on it. */
-  readsSequences = false
+  /** Users who have asked what their session has drawn from a sequence: their programs rely on it. */
+  readonly sequenceReaders = new Set<string>()
   #facts: SessionFacts = unloadedFacts
   /** Counts up with every change of the facts. */
   #version = 0
@@ -70,23 +71,28 @@ export class Database {
   }
 
   /** Asks a server connection that nobody else uses. */
-  load(server: Askable, done: () => void): void {
+  load(server: Askable & { isClosed?: boolean }, done: (isLoaded: boolean) => void): void {
     this.#isLoading = true
     this.#isExpired = false
     const onFacts = (facts: SessionFacts | undefined): void => {
       this.#isLoading = false
       if (!this.#isExpired) this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
-      this.#hasFailed = facts === undefined
+      // One that was lost meanwhile says nothing about the next.
+      this.#hasFailed = facts === undefined && server.isClosed !== true
       if (facts && facts !== this.#facts) {
         this.#facts = facts
         this.#version++
       }
       const awaiting = this.#awaiting
       this.#awaiting = []
-      done()
+      done(facts !== undefined)
       for (const each of awaiting) each()
     }
     loadSessionFacts(server, onFacts, this.#facts)
+  }
+
+  noteSequenceReader(user: string): void {
+    if (this.sequenceReaders.size < sequenceReadersMax) this.sequenceReaders.add(user)
   }
 
   /** Words before a parenthesis that turned out to be no functions: lists of columns behind a name, mostly. */

@@ -66,7 +66,7 @@ function question(hasSqlBodies: boolean): Buffer {
    WHERE oid >= 16384 AND prokind <> 'a'
      AND ${body} ~* '\\mset_config\\M|\\mset\\s+(session\\s+|local\\s+)?["\\w]+\\s*\\.\\s*["\\w]+\\s*(=|to\\M)'),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, setting)) FROM pg_catalog.pg_settings
-   WHERE source = 'session' AND name NOT LIKE 'transaction%'),
+   WHERE source = 'session' AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')),
  (SELECT coalesce(pg_catalog.sum(pg_catalog.octet_length(statement)), 0) > ${preparedBytesMax}
    FROM pg_catalog.pg_prepared_statements),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, statement, from_sql, parameter_types::oid[]))

@@ -14,10 +14,15 @@ import { settingsChange } from './settings.ts'
 export function bringSettings(
   session: PooledSession,
   server: ServerConnection,
+  forgetsSequences: boolean,
   done: (failure: Buffer | undefined) => void,
 ): void {
   const { settings } = session
   const statements = settingsChange(server.settings, settings)
+  if (forgetsSequences) {
+    statements.push('DISCARD SEQUENCES')
+    server.sequenceOwner = undefined
+  }
   server.customNames = union(server.customNames, settings.customNames)
   server.ask(Buffer.concat(statements.map(writeQueryBytes)), statements.length, answer => {
     if (!answer.failed) server.settings = settings
@@ -44,10 +49,12 @@ export function settleSession(
     session.unknownCalls = []
     session.changesCatalog = false
     if (changesCatalog) database.tellChange()
-    database.load(server, () => {
+    database.load(server, isLoaded => {
       if (server.isClosed) return done()
       session.note(callEffects(unknownCalls, database.facts))
-      if (unknownCalls.length > 0) database.noteNoCalls(unknownCalls)
+      if (unknownCalls.length > 0 && isLoaded) database.noteNoCalls(unknownCalls)
+      // They may have set anything under any name.
+      if (unknownCalls.length > 0 && !isLoaded) session.pinForGood('unseen_setting')
       // What was run after the change was judged by what was known before it.
       if (changesCatalog) session.note(laterEffects(database.facts))
       session.changesCatalog = false

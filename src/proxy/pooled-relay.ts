@@ -19,6 +19,7 @@ import { nextMoment, Statement } from './statements.ts'
 /** What the relay of a pooled client needs beside the client and its server. */
 export interface PooledRelayOptions {
   session: PooledSession
+  user: string
   database: Database
   /** Most named statements on a server connection. */
   preparedMax: () => number
@@ -54,11 +55,18 @@ export class PooledRelay {
   #nowMs = 0
   #parses = false
   #describes = false
+  #binds = 0
+  #queries = false
   /** The named statement that was bound last in this piece. */
-  #bound: NamedStatement | undefined
+  #bound: { portal: string; known: NamedStatement } | undefined
   #held: Buffer = empty
   /** The request that is outstanding alone, as it came; empty when it cannot be sent again. */
   #retryPiece: Buffer = empty
+  /** The statement whose columns the server was asked for last. */
+  #fitAsked: NamedStatement | undefined
+  #forcesBarrier = false
+  /** Names that were given in the request that is outstanding alone. */
+  #parsedNames: [name: string, named: NamedStatement][] = []
   #encodedAs: Reported | undefined
   #readsEncoding = true
 
@@ -85,9 +93,13 @@ export class PooledRelay {
     this.#nowMs = nowMs
     this.#from = 0
     const isAlone = server.owed.isEmpty && server.status === TransactionStatus.Idle
+    if (!isAlone) server.disarmRetry()
     this.#parses = false
     this.#describes = false
+    this.#binds = 0
+    this.#queries = false
     this.#bound = undefined
+    this.#parsedNames.length = 0
     this.#retryPiece = empty
     const end = chunk.length
     let at = 0
@@ -97,7 +109,9 @@ export class PooledRelay {
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const outcome = this.#message(at)
       if (outcome === 'done') {
-        if (wasDirty || !this.#options.session.isDirty || !this.#endsRequest) continue
+        const mayChange = this.#forcesBarrier || (!wasDirty && session.isDirty)
+        if (!mayChange || !this.#endsRequest) continue
+        this.#forcesBarrier = false
         const requestEnd = at + scanner.bodyBytes
         // Of what is too long to be seen as a whole the rest has to come.
         if (requestEnd > end) continue
@@ -127,7 +141,9 @@ export class PooledRelay {
     }
     if (isAlone && server.owed.ready === 1 && !server.unsynced && this.#keptBytes === 0) {
       this.#retryPiece = chunk
-      server.armRetry(this.#parses || this.#describes)
+      // One statement, so that nothing can have been done before it fails; and one that tells its columns anew.
+      const isOne = this.#binds <= 1 && !this.#queries
+      server.armRetry(isOne && !session.isPinned && (this.#parses || this.#describes))
     }
     return this.#flush(end - this.#keptBytes)
   }
@@ -144,10 +160,19 @@ export class PooledRelay {
     return held
   }
 
+  /** The request was answered. */
+  endRetry(): void {
+    this.#retryPiece = empty
+    this.#parsedNames.length = 0
+  }
+
   /** What has to be passed again when the request it was is to be tried again; empty when that cannot be. */
   takeRetry(): Buffer {
     const piece = this.#retryPiece
     this.#retryPiece = empty
+    // They are given again.
+    for (const [name, named] of this.#parsedNames) this.#options.session.unname(name, named)
+    this.#parsedNames.length = 0
     return piece
   }
 
@@ -215,7 +240,7 @@ export class PooledRelay {
         this.#request(Owed.Sync)
         return 'done'
       case Code.FunctionCall:
-        this.#options.session.touch()
+        this.#functionCall(at)
         this.#request(Owed.Query)
         return 'done'
       case Code.CopyDone:
@@ -231,6 +256,14 @@ export class PooledRelay {
         this.problem = `unknown message '${printable(code)}' (0x${code.toString(16)})`
         return 'violation'
     }
+  }
+
+  /** Calls of large-object functions leave nothing behind; what others do cannot be seen. */
+  #functionCall(at: number): void {
+    const isHere = at + 4 <= this.#chunk.length
+    const isHarmless = isHere && largeObjectFunctions.has(this.#chunk.readUInt32BE(at))
+    this.#queries = true
+    if (!isHarmless) this.#options.session.pinForGood('unseen_setting')
   }
 
   /** Whether the body is here as a whole; if not and it is short enough, it is waited for. */
@@ -265,6 +298,7 @@ export class PooledRelay {
           server.request(Owed.RefusedQuery, this.#nowMs, { refusal, refuses: syntaxError })
           return 'done'
         }
+        this.#forcesBarrier = effects.discardsAll || effects.deallocates?.all === true
         if (effects.deallocates) {
           // Whether the transaction has failed has to be known.
           if (!server.owed.isEmpty) return this.#barrierBefore(at)
@@ -272,6 +306,7 @@ export class PooledRelay {
         }
       }
     }
+    this.#queries = true
     session.dropUnnamed()
     server.unnamed = undefined
     this.#request(Owed.Query)
@@ -320,8 +355,14 @@ export class PooledRelay {
   #deallocate({ all, name, start, end }: Deallocation, at: number): void {
     const named = all ? undefined : this.#named(name)
     const server = this.#server
-    if (!named || server.status === TransactionStatus.Failed) return
+    if (server.status === TransactionStatus.Failed || (!named && !name.startsWith(ownNames))) return
     const chunk = this.#chunk
+    if (!named) {
+      const bodyEnd = at + this.#scanner.bodyBytes
+      const unknown = Buffer.from('"no such name"')
+      const text = Buffer.concat([chunk.subarray(at, start), unknown, chunk.subarray(end, bodyEnd)])
+      return this.#replace(at - headerLength, bodyEnd, frame(Code.Query, text))
+    }
     let onServer = server.statements.use(named.statement)
     if (onServer === undefined) {
       // Any other that surely can be prepared does as well.
@@ -353,9 +394,10 @@ export class PooledRelay {
     if (!effects.writesSequenceState && !effects.readsSequenceState) return undefined
     const { session, database } = this.#options
     const server = this.#server
-    if (effects.writesSequenceState) session.draws(server, database.readsSequences)
+    const { user } = this.#options
+    if (effects.writesSequenceState) session.draws(server, database.sequenceReaders.has(user))
     if (!effects.readsSequenceState) return undefined
-    database.readsSequences = true
+    database.noteSequenceReader(user)
     if (!session.hasSequenceStateOn(server)) return sequenceRefusal
     session.pinForGood('sequence')
     return undefined
@@ -369,6 +411,10 @@ export class PooledRelay {
     if (whole === 'too_long') {
       // It is prepared under the client's own name, on the server connection that the client keeps.
       session.pinForGood('long_statement')
+      if (this.#chunk[at] === 0) {
+        session.hasLongUnnamed = true
+        this.#server.unnamed = undefined
+      }
       this.#request(Owed.Parse)
       return 'done'
     }
@@ -379,7 +425,9 @@ export class PooledRelay {
       this.#request(Owed.Parse)
       return 'done'
     }
-    const statement = database.statements.of(chunk, nameEnd + 1, bodyEnd, this.#context)
+    const statement = session.isInContext
+      ? database.statements.of(chunk, nameEnd + 1, bodyEnd, this.#context)
+      : new Statement(Buffer.from(chunk.subarray(nameEnd + 1, bodyEnd)), this.#context)
     if (nameEnd === at) this.#parseUnnamed(this.#rewritten(statement, at, bodyEnd))
     else return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
     return 'done'
@@ -427,6 +475,7 @@ export class PooledRelay {
       return 'done'
     }
     const named = session.name(name, statement)
+    this.#parsedNames.push([name, named])
     const isFailed = server.status === TransactionStatus.Failed
     if (isFailed) this.#closeOnServer(statement, start)
     if (server.statements.use(statement) !== undefined) {
@@ -479,7 +528,7 @@ export class PooledRelay {
     if (!evicted) return
     this.#replace(start, start, writeCloseStatement(evicted.name))
     const failed = (): void => statements.restore(evicted.statement, evicted.name)
-    this.#server.request(Owed.OwnClose, this.#nowMs, { failed })
+    this.#server.request(Owed.OwnClose, this.#nowMs, evicted.isCertain ? { failed } : undefined)
   }
 
   /**
@@ -492,7 +541,10 @@ export class PooledRelay {
     const { statement } = known
     const there = server.statements.shapeOf(statement)
     if (there?.shape === known.shape) return 'fits'
-    if (server.status === TransactionStatus.Failed) return 'fits'
+    // What cannot be told now the server says itself.
+    if (server.status === TransactionStatus.Failed || server.owed.discarding) return 'fits'
+    if (this.#fitAsked === known && there?.shape === undefined) return 'fits'
+    this.#fitAsked = known
     if (there?.shape !== undefined) {
       if (there.parsedAt > known.describedAt) return 'changed'
       this.#closeOnServer(statement, start)
@@ -553,8 +605,10 @@ export class PooledRelay {
 
   /** Makes sure that the server's unnamed statement is the client's. */
   #bringUnnamed(start: number): void {
-    const { unnamed } = this.#options.session
+    const { hasLongUnnamed, unnamed } = this.#options.session
     const server = this.#server
+    // It is on the server connection, which the client keeps.
+    if (hasLongUnnamed) return
     if (!unnamed) return this.#closeUnnamed(start)
     if (server.unnamed === unnamed) return
     this.#replace(start, start, unnamed.parse(''))
@@ -582,28 +636,35 @@ export class PooledRelay {
       return 'done'
     }
     const start = at - headerLength
+    this.#binds++
     const isUnnamed = nameEnd === portalEnd + 1
     const known = isUnnamed ? undefined : this.#named(chunk.toString('latin1', portalEnd + 1, nameEnd))
     const statement = isUnnamed ? session.unnamed : known?.statement
     if (this.#isUncertain(statement, isUnnamed)) return this.#barrierBefore(at)
+    if (!statement && session.uncertainNames > 0 && this.#server.owed.ready > 0)
+      return this.#barrierBefore(at)
     // Who asks for the columns again takes them as they are now.
     const asksAgain = chunk[at + bodyBytes] === Code.Describe
     if (known?.shape !== undefined && !asksAgain) {
       const fit = this.#fit(known, start)
       if (fit === 'unknown') return this.#barrierBefore(at)
-      if (fit === 'changed' && this.#whole(at, statementBytesMax) === 'whole') {
+      const whole = fit === 'changed' ? this.#whole(at, statementBytesMax) : 'too_long'
+      if (whole === 'wait') return 'wait'
+      if (whole === 'whole') {
         this.#replace(start, at + bodyBytes, sureError)
         this.#server.request(Owed.Refused, this.#nowMs, { refusal: planChanged, refuses: syntaxError })
         return 'done'
       }
     }
-    this.#bound = known
+    this.#bound = known && { portal: chunk.toString('latin1', at, portalEnd), known }
     if (statement && !this.#isReadable) this.#noteUnread()
     const effects = statement && this.#isReadable ? statement.effectsIn(database) : noEffects
     if (effects !== noEffects) {
       session.note(effects)
       const refusal = this.#sequenceRefusal(effects)
-      if (refusal && this.#whole(at, statementBytesMax) === 'whole') {
+      const whole = refusal ? this.#whole(at, statementBytesMax) : 'too_long'
+      if (whole === 'wait') return 'wait'
+      if (refusal && whole === 'whole') {
         this.#replace(start, at + bodyBytes, sureError)
         this.#server.request(Owed.Refused, this.#nowMs, { refusal, refuses: syntaxError })
         return 'done'
@@ -621,10 +682,22 @@ export class PooledRelay {
         chunk.copy(head, headerLength, at, portalEnd + 1)
         head.write(name, headerLength + portalBytes, 'latin1')
         this.#replace(start, nameEnd, head)
-      }
+      } else this.#hideOwnName(at, portalEnd, nameEnd)
     }
     this.#request(Owed.Bind)
     return 'done'
+  }
+
+  /** A name of the proxy's own is nobody else's: it is replaced by one that surely is unknown. */
+  #hideOwnName(at: number, portalEnd: number, nameEnd: number): void {
+    const name = this.#chunk.toString('latin1', portalEnd + 1, nameEnd)
+    if (!name.startsWith(ownNames)) return
+    const start = at - headerLength
+    const unknown = Buffer.from(`no ${name}`, 'latin1')
+    const head = Buffer.alloc(headerLength)
+    head[0] = Code.Bind
+    head.writeUInt32BE(this.#scanner.bodyBytes + 4 + 3, 1)
+    this.#replace(start, nameEnd, Buffer.concat([head, this.#chunk.subarray(at, portalEnd + 1), unknown]))
   }
 
   #describeOrClose(at: number, code: number): 'done' | 'wait' | 'barrier' {
@@ -637,22 +710,34 @@ export class PooledRelay {
     if (!isClose) this.#describes = true
     if (whole === 'too_long' || this.#chunk[at] !== statementKind) {
       if (isClose) this.#request(kind)
-      else this.#requestDescribe(this.#bound)
+      else this.#requestDescribe(this.#boundTo(at, bodyEnd))
       return 'done'
     }
     const start = at - headerLength
     const name = this.#chunk.toString('latin1', at + 1, bodyEnd - 1)
     const known = name === '' ? undefined : this.#named(name)
     if (this.#isUncertain(known?.statement, name === '')) return this.#barrierBefore(at)
-    if (isClose && session.uncertainNames > 0 && this.#server.owed.ready > 0) return this.#barrierBefore(at)
+    const isUnknown = name !== '' && !known
+    if ((isClose || isUnknown) && session.uncertainNames > 0 && this.#server.owed.ready > 0) {
+      return this.#barrierBefore(at)
+    }
     if (isClose) return this.#close(start, bodyEnd, name, known)
     if (name === '') this.#bringUnnamed(start)
     else if (known) {
       const onServer = this.#nameOnServer(known.statement, start)
       this.#replace(start, bodyEnd, named(Code.Describe, onServer))
-    }
+    } else if (name.startsWith(ownNames)) this.#replace(start, bodyEnd, named(Code.Describe, `no ${name}`))
     this.#requestDescribe(known)
     return 'done'
+  }
+
+  /** The statement of the portal that a Describe names, when it was bound last. */
+  #boundTo(at: number, bodyEnd: number): NamedStatement | undefined {
+    const bound = this.#bound
+    const isHere = bodyEnd <= this.#chunk.length
+    return bound && isHere && this.#chunk.toString('latin1', at + 1, bodyEnd - 1) === bound.portal
+      ? bound.known
+      : undefined
   }
 
   #close(start: number, bodyEnd: number, name: string, known: NamedStatement | undefined): 'done' {
@@ -660,6 +745,9 @@ export class PooledRelay {
     if (name === '') {
       this.#server.unnamed = undefined
       this.#server.request(Owed.Close, this.#nowMs, session.closeUnnamed())
+    } else if (!known && name.startsWith(ownNames)) {
+      this.#replace(start, bodyEnd, empty)
+      this.#server.request(Owed.SkippedClose, this.#nowMs)
     } else if (!known) this.#request(Owed.Close)
     else {
       // The server connection keeps it: it may be wanted again.
@@ -672,6 +760,12 @@ export class PooledRelay {
 }
 
 const statementKind = 0x53 // 'S'
+/** Numbers in pg_proc: lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell and so on. */
+const largeObjectFunctions = new Set([
+  715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
+])
+/** What the proxy's own names for statements begin with. */
+const ownNames = 'pgherd_'
 const flush = frame(Code.Flush, empty)
 const syntaxError = '42601'
 const planChanged = writeErrorResponse({

@@ -46,6 +46,10 @@ export class PooledSession {
   onlyChanged: string | undefined
   /** Names of prepared statements whose Parse or Close is on its way: it may still fail. */
   uncertainNames = 0
+  /** Something is set until the end of the transaction. */
+  hasLocalSettings = false
+  /** The unnamed statement is one that was too long to be kept. */
+  hasLongUnnamed = false
   /** It has called functions that were not known then. */
   unknownCalls: string[] = []
   /** It may have defined or dropped what the knowledge of its database is about. */
@@ -68,6 +72,11 @@ export class PooledSession {
   }
 
   /** What changes the meaning of a statement's text. */
+  /** Whether the settings that count now are those of `context`: none was changed since, be it for a transaction. */
+  get isInContext(): boolean {
+    return !this.isDirty && !this.hasLocalSettings
+  }
+
   get context(): string {
     return this.#context
   }
@@ -89,6 +98,7 @@ export class PooledSession {
   /** A statement is on its way that may do this to the session. */
   note(effects: SessionEffects): void {
     if (effects === noEffects) return
+    if (effects.setsLocally) this.hasLocalSettings = true
     const isOnlySet = effects.onlySet !== undefined && askedAlone(effects) && !this.isDirty
     this.onlyChanged = isOnlySet ? effects.onlySet : undefined
     if (effects.mayChange || (this.isPinned && effects.endsState)) this.isDirty = true
@@ -180,10 +190,10 @@ export class PooledSession {
   }
 
   #setContext(): void {
-    const { values } = this.settings
-    const path = values.get('search_path')
-    const role = values.get('role')
-    this.#context = path === undefined && role === undefined ? '' : JSON.stringify([path, role])
+    const telling = [...this.settings.values].filter(
+      ([name]) => !name.includes('.') && !meaningless.has(name),
+    )
+    this.#context = Settings.of(new Map(telling)).key
   }
 
   // Going to another worker.
@@ -220,12 +230,26 @@ export class PooledSession {
     if (from.hasDrawn) this.#drawnOn = 'several'
   }
 
+  /**
+   * Everything was discarded: what kept the session at its server is gone, as far as DISCARD ALL goes. Returns
+   * whether names are left behind there that nobody knows.
+   */
+  forgive(): boolean {
+    const lasting = this.#lasting
+    if (!lasting) return false
+    const hadUnseen = lasting.has('unseen_setting') || lasting.has('long_statement')
+    for (const reason of ['unseen_setting', 'long_statement', 'sequence'] as const) lasting.delete(reason)
+    if (lasting.size === 0) this.#lasting = undefined
+    this.#drawnOn = undefined
+    return hadUnseen
+  }
+
   // Sequences.
 
   /** A statement is on its way that may draw from a sequence. With `keeps` the session stays where that happens. */
   draws(server: ServerConnection, keeps: boolean): void {
-    const isElsewhere = this.#drawnOn !== undefined && this.#drawnOn !== server
-    this.#drawnOn = isElsewhere && !keeps ? 'several' : server
+    const isFirst = this.#drawnOn === undefined && server.sequenceOwner === undefined
+    this.#drawnOn = isFirst || keeps || this.hasSequenceStateOn(server) ? server : 'several'
     server.sequenceOwner = this
     if (keeps) this.pinForGood('sequence')
   }
@@ -331,6 +355,7 @@ export class PooledSession {
   }
 
   parseUnnamed(statement: Statement, server: ServerConnection): Outcome {
+    this.hasLongUnnamed = false
     this.#unnamed = new UnnamedParse(statement, server, this.#unnamed)
     return this.#unnamed
   }
@@ -339,6 +364,7 @@ export class PooledSession {
   closeUnnamed(): Outcome {
     const before = this.#unnamed
     this.#unnamed = undefined
+    this.hasLongUnnamed = false
     return {
       failed: () => {
         this.#unnamed ??= before
@@ -347,9 +373,25 @@ export class PooledSession {
   }
 
   dropUnnamed(): void {
+    this.hasLongUnnamed = false
     this.#unnamed = undefined
   }
 }
+
+/** Settings that change nothing about what a statement's text means. All others may: constants are read by them. */
+const meaningless = new Set([
+  'application_name',
+  'client_min_messages',
+  'extra_float_digits',
+  'hash_mem_multiplier',
+  'idle_in_transaction_session_timeout',
+  'idle_session_timeout',
+  'lock_timeout',
+  'maintenance_work_mem',
+  'statement_timeout',
+  'transaction_timeout',
+  'work_mem',
+])
 
 /** Settings about which the short question does not tell all. */
 function askedAlone({

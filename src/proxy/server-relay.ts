@@ -10,7 +10,7 @@ export interface ServerRelayEvents {
   /** A ReadyForQuery has come. */
   onReady(): void
   /** DISCARD ALL or DEALLOCATE ALL was carried out: no prepared statement is left. */
-  onStatementsGone(): void
+  onStatementsGone(all: boolean): void
   /** The statement that a DEALLOCATE names is gone. */
   onDeallocated(): void
   /** A prepared statement does not fit its tables any more. */
@@ -81,6 +81,12 @@ export class ServerRelay {
     this.#isArmed = forPlans
   }
 
+  /** Something else was passed on since. */
+  disarm(): void {
+    this.isUntouched = false
+    this.#isArmed = false
+  }
+
   /** Whether the answer that has just ended was taken back. */
   takeRetry(): boolean {
     if (!this.#takesBack || !this.owed.isEmpty) return false
@@ -106,7 +112,11 @@ export class ServerRelay {
     let at = 0
     while ((at = scanner.next(chunk, at, end)) >= 0) this.#look(chunk, at, end)
     this.violation = scanner.violation
-    return chunk
+    const kept = scanner.takePartialHeader()
+    if (kept === 0) return chunk
+    // Something may have to be put in before it.
+    this.#kept = Buffer.from(chunk.subarray(end - kept))
+    return chunk.subarray(0, end - kept)
   }
 
   #passEdited(chunk: Buffer): Buffer {
@@ -145,6 +155,8 @@ export class ServerRelay {
     const { head } = this.owed
     if (code === Code.ErrorResponse && (head === Owed.Refused || head === Owed.RefusedQuery)) {
       const { refuses } = this.owed.headOutcome!
+      // One that has not come as a whole is most likely the one that was meant to come.
+      if (at + this.#scanner.bodyBytes > end) return true
       return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(`\0C${refuses}\0`)
     }
     return (
@@ -229,7 +241,8 @@ export class ServerRelay {
     // 'D', and then DISCARD ALL or DEALLOCATE ALL: other tags fail at the first letters.
     if (chunk[at] !== 0x44 || end - at < 2) return
     const tag = chunk.toString('latin1', at, Math.min(end, at + this.#scanner.bodyBytes - 1))
-    if (tag === 'DISCARD ALL' || tag === 'DEALLOCATE ALL') this.#events.onStatementsGone()
+    if (tag === 'DISCARD ALL' || tag === 'DEALLOCATE ALL')
+      this.#events.onStatementsGone(tag === 'DISCARD ALL')
     else if (tag === 'DEALLOCATE') this.#events.onDeallocated()
   }
 

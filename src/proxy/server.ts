@@ -42,8 +42,8 @@ export interface ServerUser {
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void
   /** What the server says beside its answers to the proxy's own questions: a whole message. */
   onAside(code: number, message: Buffer): void
-  /** DISCARD ALL or DEALLOCATE ALL was carried out. */
-  onStatementsGone(): void
+  /** DISCARD ALL (`all`) or DEALLOCATE ALL was carried out. */
+  onStatementsGone(all: boolean): void
   /** The request has to be sent again: nothing of its answer was passed on. */
   onRetry(): void
   /** Answers to pass on; `idle` when after them nothing is outstanding and no transaction is open. */
@@ -94,6 +94,8 @@ const discardAll = writeQuery('DISCARD ALL')
 const rollback = writeQuery('ROLLBACK')
 const deallocateAll = writeQuery('DEALLOCATE ALL')
 const noNames: ReadonlySet<string> = new Set()
+/** How long a question of the proxy's own may take, that about a database's functions included. */
+const questionTimeoutMs = 30_000
 
 /**
  * One connection to a PostgreSQL server: logs in with a client's own startup parameters and passes its
@@ -144,9 +146,9 @@ export class ServerConnection {
   readonly #relayed = new ServerRelay({
     onParameter: body => this.#noteParameter(body),
     onReady: () => this.#onReadyForQuery(),
-    onStatementsGone: () => {
+    onStatementsGone: all => {
       this.#forgetStatements()
-      this.#user?.onStatementsGone()
+      this.#user?.onStatementsGone(all)
     },
     onDeallocated: () => {
       this.deallocating?.()
@@ -378,6 +380,10 @@ export class ServerConnection {
     this.#relayed.arm(forPlans)
   }
 
+  disarmRetry(): void {
+    this.#relayed.disarm()
+  }
+
   /** Nothing of the answer to the request that is outstanding alone was passed on. */
   get isUntouched(): boolean {
     return this.#relayed.isUntouched
@@ -398,6 +404,9 @@ export class ServerConnection {
       done()
     })
   }
+
+  /** It was working on something when it was lost. */
+  wasBusy = false
 
   /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
   get requestSinceMs(): number {
@@ -475,6 +484,10 @@ export class ServerConnection {
     this.unnamed = undefined
     this.#asked = done
     this.#conversation = new QuestionConversation(readyForQueries, (code, body) => this.#aside(code, body))
+    this.#timer?.cancel()
+    this.#timer = this.#options.timers.after(questionTimeoutMs, () =>
+      this.#close('it did not answer a question of the proxy in time'),
+    )
     this.#socket.resume()
     this.#socket.write(messages)
   }
@@ -597,6 +610,7 @@ export class ServerConnection {
   #answered({ answer, status }: QuestionConversation): void {
     this.#relayed.status = status
     if (this.#state === State.Resetting) return this.#onReset(answer)
+    this.#timer?.cancel()
     this.#state = State.Active
     this.#conversation = undefined
     const done = this.#asked
@@ -666,6 +680,7 @@ export class ServerConnection {
     const { counters, owner } = this.#options
     const user = this.#user
     this.#user = undefined
+    this.wasBusy = this.isBusy
     if (before === State.Idle) counters.idle--
     if (before === State.Login) {
       counters.connecting--
@@ -675,6 +690,8 @@ export class ServerConnection {
       user?.onLoginFailed(this, failure)
       return
     }
+    // Before the client goes on elsewhere with what it had asked here.
+    this.owed.clear()
     owner.onServerClosed(this)
     const asked = this.#asked
     this.#asked = undefined
@@ -683,7 +700,6 @@ export class ServerConnection {
       counters.serverLost++
       user.onServerLost(this, message)
     }
-    this.owed.clear()
   }
 
   #silentFailure(message: string): LoginFailure {

@@ -20,6 +20,7 @@ export const pinReasons = {
   advisory_lock: 'it holds a session-level advisory lock',
   session_authorization: 'it has changed its session_user (SET SESSION AUTHORIZATION)',
   sql_prepare: 'it has a statement prepared by SQL (PREPARE)',
+  privileged_setting: 'it has a setting that its user may neither set nor reset',
   unseen_setting: 'it has set something under a name that could not be seen (set_config)',
   other_state:
     'it has something that cannot be asked for (LOAD, setseed, temporary replication slots and the like)',
@@ -48,8 +49,10 @@ const sql = `SELECT
  session_user,
  pg_catalog.current_setting('role'),
  EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql),
+ pg_catalog.current_setting('is_superuser') = 'off' AND EXISTS (SELECT FROM pg_catalog.pg_settings
+   WHERE source = 'session' AND context = 'superuser'),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, setting)) FROM pg_catalog.pg_settings
-   WHERE source = 'session' AND name NOT LIKE 'transaction%'),
+   WHERE source = 'session' AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable')),
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(name, pg_catalog.current_setting(name, true)))
    FROM pg_catalog.unnest($1::pg_catalog.text[]) AS name)`
 
@@ -95,7 +98,7 @@ export interface SessionAnswer {
 export function readSessionAnswer(answer: Answer, user: string): SessionAnswer | undefined {
   const row = answer.replies[0]?.rows[0]
   if (answer.failed || !row) return undefined
-  const [listens, cursor, temporary, lock, sessionUser, role, prepared, settings, custom] =
+  const [listens, cursor, temporary, lock, sessionUser, role, prepared, privileged, settings, custom] =
     readDataRowBytes(row)
   const pins: PinReason[] = []
   if (listens !== 'f') pins.push('listen')
@@ -104,6 +107,7 @@ export function readSessionAnswer(answer: Answer, user: string): SessionAnswer |
   if (lock !== 'f') pins.push('advisory_lock')
   if (sessionUser !== user) pins.push('session_authorization')
   if (prepared !== 'f') pins.push('sql_prepare')
+  if (privileged !== 'f') pins.push('privileged_setting')
   try {
     const values = new Map<string, string>()
     for (const [each, value] of readPairs(settings)) values.set(each.toLowerCase(), value ?? '')
@@ -122,5 +126,9 @@ function readPairs(json: string | undefined): [string, string | null][] {
 
 /** The client's settings: what it asked for when it connected, and what it has set since. */
 export function settingsOf(base: Settings, answer: SessionAnswer): Settings {
-  return Settings.of(new Map([...base.values, ...answer.settings]))
+  const values = new Map([...base.values, ...answer.settings])
+  // A RESET leaves a setting of a made-up class empty, not as it was at the start.
+  for (const [name, value] of base.values)
+    if (values.get(name) === '' && name.includes('.')) values.set(name, value)
+  return Settings.of(values)
 }

@@ -59,6 +59,7 @@ export class StatementCache {
   readonly #known = new Map<string, Statement>()
   readonly #countMax: number
   readonly #bytesMax: number
+  readonly #unusual = new Map<string, Statement>()
   #bytes = 0
   /** The context that was the first, and likely is that of most: it makes no key longer. */
   #usual: string | undefined
@@ -75,15 +76,18 @@ export class StatementCache {
   of(chunk: Buffer, start: number, end: number, context: string): Statement {
     this.#usual ??= context
     const text = chunk.toString('latin1', start, end)
-    const key = context === this.#usual ? text : `${text}\0${context}`
-    const known = this.#known.get(key)
+    // In maps of their own: the text may be anything, and so may be made to look like another one with its context.
+    const isUsual = context === this.#usual
+    const all = isUsual ? this.#known : this.#unusual
+    const key = isUsual ? text : `${context.length}:${context}${text}`
+    const known = all.get(key)
     if (known) return known
     const statement = new Statement(Buffer.from(chunk.subarray(start, end)), context)
-    this.#known.set(key, statement)
+    all.set(key, statement)
     this.#bytes += 2 * key.length
-    while (this.#known.size > this.#countMax || (this.#bytes > this.#bytesMax && this.#known.size > 1)) {
-      const [oldest] = this.#known.keys()
-      this.#known.delete(oldest!)
+    while (all.size > this.#countMax || (this.#bytes > this.#bytesMax && all.size > 1)) {
+      const [oldest] = all.keys()
+      all.delete(oldest!)
       this.#bytes -= 2 * oldest!.length
     }
     return statement
@@ -157,14 +161,14 @@ export class ServerStatements {
   }
 
   /** Takes the one out that was not used for longest, when there are more than `max`. Returns its name. */
-  evict(max: number): { statement: Statement; name: string } | undefined {
+  evict(max: number): { statement: Statement; name: string; isCertain: boolean } | undefined {
     if (this.#known.size <= max) return undefined
     let oldest: [Statement, OnServer] | undefined
     for (const entry of this.#known) if (!oldest || entry[1].usedAt < oldest[1].usedAt) oldest = entry
     if (!oldest) return undefined
-    const [statement, { name }] = oldest
+    const [statement, { name, unit }] = oldest
     this.#known.delete(statement)
-    return { statement, name }
+    return { statement, name, isCertain: unit === undefined }
   }
 
   /** It is not there under this name after all. */

@@ -28,6 +28,8 @@ export interface SessionEffects {
   readonly discardsAll: boolean
   /** The one setting that the text sets or resets, when it does nothing else; in lower case, by its own name. */
   readonly onlySet: string | undefined
+  /** It sets something until the end of its transaction. */
+  readonly setsLocally: boolean
   /** It may end what keeps a session at its server: worth asking again. */
   readonly endsState: boolean
 }
@@ -53,6 +55,8 @@ export const Effect = {
   Ends: 64,
   /** It has `customSettings`, perhaps only for its transaction. */
   Custom: 128,
+  /** It sets something for its transaction. */
+  Local: 256,
 } as const
 
 /** Of code that nothing is known about. */
@@ -78,7 +82,7 @@ export interface Findings {
 const empty: readonly string[] = Object.freeze([])
 
 /** One frozen object for each mask: nearly every text has no more to tell. */
-const ofMask: readonly SessionEffects[] = Array.from({ length: 256 }, (_, mask) =>
+const ofMask: readonly SessionEffects[] = Array.from({ length: 512 }, (_, mask) =>
   Object.freeze({
     mayChange: (mask & Effect.Changes) !== 0,
     customSettings: empty,
@@ -91,6 +95,7 @@ const ofMask: readonly SessionEffects[] = Array.from({ length: 256 }, (_, mask) 
     deallocates: undefined,
     discardsAll: (mask & Effect.DiscardsAll) !== 0,
     onlySet: undefined,
+    setsLocally: (mask & Effect.Local) !== 0,
     endsState: (mask & Effect.Ends) !== 0,
   }),
 )

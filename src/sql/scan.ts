@@ -343,6 +343,7 @@ export class Scan {
     const findings = this.#findings
     const { name, isHidden, isLocal } = change
     if (isLocal) {
+      this.#findings.mask |= Effect.Local
       if (name?.includes('.')) this.#customSetting(name)
       return
     }

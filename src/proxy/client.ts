@@ -29,7 +29,7 @@ import { PooledSession } from './pooled-session.ts'
 import { untold } from './reported.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
 import type { PinReason } from './session-question.ts'
-import { parametersKey, type StartupSettings, sortStartup } from './settings.ts'
+import type { StartupForm, StartupForms, StartupSettings } from './settings.ts'
 import type { Arrival } from './startup/client-startup.ts'
 import type { ServerAccount } from './startup/server-account.ts'
 import type { DatabaseStats } from './stats.ts'
@@ -48,6 +48,7 @@ export interface ClientHost {
   /** A login at a server failed; the client may be given another one. */
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
   /** Whether the session may still begin there: the world may have changed during the login. */
+  readonly startups: StartupForms
   mayBegin(client: Client, server: ServerConnection): boolean
   /** The client has got a connection to work on. */
   onAttached(client: Client, server: ServerConnection): void
@@ -118,11 +119,6 @@ export class Client implements ServerUser {
   relay: ClientRelay | PooledRelay
   readonly user: string
   readonly database: string
-  readonly parameters: ReadonlyMap<string, string>
-  readonly parametersKey: string
-  readonly startup: StartupSettings
-  /** Database and user: which of a node's pools serves it. */
-  readonly poolKey: string
   readonly mode: PoolMode
   /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
   session: PooledSession | undefined
@@ -133,7 +129,7 @@ export class Client implements ServerUser {
   /** What the proxy logs in to servers with for it; undefined: it answers the servers' challenges itself. */
   readonly credentials: ServerAccount | undefined
   /** Nodes that could not be had for this client, in order not to try them again at once. */
-  readonly tried = new Set<string>()
+  tried: ReadonlySet<string> = noNodes
   waitingSinceMs = 0
   connectedMs: number
   /** TLS for people; empty without. */
@@ -145,12 +141,14 @@ export class Client implements ServerUser {
 
   readonly #host: ClientHost
   readonly #socket: Socket
-  readonly #answers = new MessageReader(answerBytesMax)
+  /** Puts the client's answers to a server's challenges together. */
+  #answers: MessageReader | undefined
+  readonly #form: StartupForm
   #state: State = State.Waiting
   #server: ServerConnection | undefined
   /** What came before it could be passed on. */
   #ahead: Buffer = empty
-  #notices: Buffer[] = []
+  #notices: readonly Buffer[] = noNotices
   #loginTimer: Timer | undefined
   #waitTimer: Timer | undefined
   #negotiate: Buffer | undefined
@@ -176,10 +174,7 @@ export class Client implements ServerUser {
     this.connectedMs = host.clock.nowMs()
     this.user = arrival.user
     this.database = arrival.database
-    this.parameters = new Map([...arrival.parameters, ['database', arrival.database]])
-    this.parametersKey = parametersKey(this.parameters)
-    this.startup = sortStartup(this.parameters)
-    this.poolKey = `${arrival.database}\0${arrival.user}`
+    this.#form = host.startups.of(arrival.parameters, arrival.database, arrival.user)
     this.mode = arrival.replication ? 'session' : host.modeOf(arrival.database, arrival.user)
     this.replication = arrival.replication
     this.credentials = arrival.credentials
@@ -250,6 +245,33 @@ export class Client implements ServerUser {
     this.connectedMs = nowMs - from.connectedForMs
     this.home = from.home
     this.session.takeOver(from.session, this.#host.knowledgeOf(this.database).statements)
+  }
+
+  get parameters(): ReadonlyMap<string, string> {
+    return this.#form.parameters
+  }
+
+  get parametersKey(): string {
+    return this.#form.parametersKey
+  }
+
+  get startup(): StartupSettings {
+    return this.#form.sorted
+  }
+
+  /** Database and user: which of a node's pools serves it. */
+  get poolKey(): string {
+    return this.#form.poolKey
+  }
+
+  /** This node could not be had, or lacks something: it is not tried again at once. */
+  avoid(node: string): void {
+    this.tried = new Set([...this.tried, node])
+  }
+
+  /** Everything may be tried again. */
+  forgetTried(): void {
+    this.tried = noNodes
   }
 
   get server(): ServerConnection | undefined {
@@ -571,7 +593,7 @@ export class Client implements ServerUser {
   /** Another server is looked for; nothing has been answered by the client yet. */
   wantAnother(): void {
     this.#server = undefined
-    this.#notices = []
+    this.#notices = noNotices
     if (this.#state === State.Login) this.#state = State.Waiting
   }
 
@@ -583,6 +605,7 @@ export class Client implements ServerUser {
       if (this.#ahead.length > aheadBytesMax) this.#socket.pause()
       return
     }
+    this.#answers ??= new MessageReader(answerBytesMax)
     this.#answers.push(chunk, (code, body) => {
       if (code !== Code.Password) {
         const got = String.fromCharCode(code)
@@ -612,7 +635,9 @@ export class Client implements ServerUser {
 
   /** Kept until the login has succeeded: before that, clients do not expect any. */
   onLoginNotice(body: Buffer): void {
-    if (this.#notices.length < noticesMax) this.#notices.push(frame(ServerCode.NoticeResponse, body))
+    if (this.#notices.length < noticesMax) {
+      this.#notices = [...this.#notices, frame(ServerCode.NoticeResponse, body)]
+    }
   }
 
   onLoginFailed(server: ServerConnection, failure: LoginFailure): void {
@@ -724,7 +749,7 @@ export class Client implements ServerUser {
     const { processId, secret } = this.#host.register(this, server)
     this.#sendNegotiation()
     const greeting = [authenticationOk, ...this.#notices]
-    this.#notices = []
+    this.#notices = noNotices
     for (const [name, value] of server.reported) greeting.push(writeParameterStatus(name, value))
     greeting.push(writeBackendKeyData(processId, secret), readyForQueryIdle)
     this.#send(Buffer.concat(greeting))
@@ -935,6 +960,8 @@ export class Client implements ServerUser {
 }
 
 const empty = Buffer.alloc(0)
+const noNotices: readonly Buffer[] = []
+const noNodes: ReadonlySet<string> = new Set()
 const cancelled = writeErrorResponse({
   severity: 'ERROR',
   code: '57014',

@@ -113,7 +113,7 @@ export class Dispatcher {
     for (const pools of this.#retired) this.#letLeave(pools, undefined)
     for (const [name, pools] of this.#nodes) this.#letLeave(pools, byName.get(name))
     for (const client of [...homeless, ...this.#parked]) {
-      client.tried.clear()
+      client.forgetTried()
       this.acquire(client)
     }
     this.#rebalance(topology)
@@ -261,7 +261,7 @@ export class Dispatcher {
         }
         this.#options.onSuspect(node, failure.message)
         client.wantAnother()
-        client.tried.add(node)
+        client.avoid(node)
         this.acquire(client)
         return
       case 'refused':
@@ -279,14 +279,14 @@ export class Dispatcher {
   }
 
   onAttached(client: Client, server: ServerConnection): void {
-    if (!client.session) client.tried.clear()
+    if (!client.session) client.forgetTried()
     this.#find(server)?.addSession(client)
   }
 
   onDetached(client: Client, server: ServerConnection): void {
     this.#find(server)?.removeSession(client)
     client.leaving = undefined
-    if (!client.isWaiting) client.tried.clear()
+    if (!client.isWaiting) client.forgetTried()
   }
 
   onEnded(client: Client): void {
@@ -489,7 +489,7 @@ export class Dispatcher {
   #retryParked(): void {
     this.#retryTimer = undefined
     for (const client of [...this.#parked]) {
-      client.tried.clear()
+      client.forgetTried()
       this.acquire(client)
     }
   }

@@ -157,7 +157,9 @@ export class PooledSession {
     this.isDirty = false
     this.onlyChanged = undefined
     const base = this.base.values.get(name)
-    const own = value ?? base
+    // A RESET leaves a setting of a made-up class empty, not as it was at the start.
+    const isReset = value === null || (value === '' && name.includes('.'))
+    const own = isReset ? (base ?? value ?? undefined) : value
     this.settings = own === undefined ? this.settings.without(name) : this.settings.with(name, own)
     this.#setContext()
     return value === null ? settings.without(name) : settings.with(name, value)

@@ -65,6 +65,36 @@ const onlyAtStart = new Set([
   'post_auth_delay',
 ])
 
+/** Everything that follows from what a StartupMessage says. */
+export interface StartupForm {
+  /** With the database named, as it would be by default. */
+  parameters: ReadonlyMap<string, string>
+  /** Equal keys mean equal parameters. */
+  parametersKey: string
+  sorted: StartupSettings
+  /** Database and user: which of a node's pools serves it. */
+  poolKey: string
+}
+
+/** Clients of one program say the same: they share what follows from it. Bounded: who has a form keeps it. */
+export class StartupForms {
+  readonly #known = new Map<string, StartupForm>()
+
+  of(asked: ReadonlyMap<string, string>, database: string, user: string): StartupForm {
+    const parameters = new Map([...asked, ['database', database]])
+    const key = parametersKey(parameters)
+    const known = this.#known.get(key)
+    if (known) return known
+    const poolKey = `${database}\0${user}`
+    const form = { parameters, parametersKey: key, sorted: sortStartup(parameters), poolKey }
+    if (this.#known.size >= formsMax) this.#known.clear()
+    this.#known.set(key, form)
+    return form
+  }
+}
+
+const formsMax = 1000
+
 /** Sorts startup parameters. */
 export function sortStartup(parameters: ReadonlyMap<string, string>): StartupSettings {
   const values = new Map<string, string>()

@@ -23,6 +23,7 @@ import { Refuser } from './refuser.ts'
 import { ReportedValues } from './reported.ts'
 import type { ServerConnection, Target } from './server.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
+import { StartupForms } from './settings.ts'
 import { type Arrival, ClientStartup, type StartupHost } from './startup/client-startup.ts'
 import { Security } from './startup/security.ts'
 import { type DatabaseStats, StatsBook } from './stats.ts'
@@ -64,6 +65,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly log: Logger
   readonly security: Security
   readonly counters = new WorkerCounters()
+  readonly startups = new StartupForms()
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
   /** Connections that have not said yet what they want. */
@@ -352,7 +354,7 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   avoid(client: Client, node: string): void {
-    client.tried.add(node)
+    client.avoid(node)
   }
 
   onDetached(client: Client, server: ServerConnection): void {

@@ -1,0 +1,294 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import type { Host } from '../../src/cli/host.ts'
+import {
+  frame,
+  sync,
+  writeBindText,
+  writeCloseStatement,
+  writeExecute,
+  writeParse,
+  writeQuery,
+} from '../../src/wire/messages.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { essence } from '../support/script.ts'
+import { until } from '../support/wait.ts'
+import { WireClient } from '../support/wire-client.ts'
+
+/**
+ * Corners of the protocol where a shared server connection could give a wrong answer, each once directly and once
+ * through a pool: the answers must be the same.
+ */
+let cluster: TestCluster
+let host: Host
+
+before(async () => {
+  cluster = await startTestCluster({ replicas: 0 })
+  host = await startTestHost(
+    await testConfig([{ name: cluster.primary.name, port: cluster.primary.port }], {
+      'proxy.pool_mode': 'auto',
+      'proxy.workers': 1,
+      'proxy.default_pool_size': 4,
+    }),
+  )
+  await untilRolesAreKnown(host)
+})
+
+after(async () => {
+  await host?.stop()
+  await cluster?.stop()
+})
+
+const P = (name: string, sql: string): Buffer => writeParse(name, sql, [])
+const B = (name: string, ...values: string[]): Buffer => writeBindText('', name, values)
+const E = writeExecute('')
+const D = (kind: 'S' | 'P', name: string): Buffer => frame(0x44, Buffer.from(`${kind}${name}\0`))
+const C = writeCloseStatement
+const Q = writeQuery
+const S = sync
+
+/** Sends requests and gives back what came, reduced to what does not depend on the way. */
+async function ask(client: WireClient, readyForQueries: number, ...messages: Buffer[]): Promise<string[]> {
+  const from = client.received.length
+  client.send(Buffer.concat(messages))
+  const ready = (): number => client.received.slice(from).filter(({ code }) => code === 'Z').length
+  await until('the answers', () => ready() >= readyForQueries || client.closed)
+  assert.equal(client.closed, false, 'the connection was closed')
+  return essence(client.received.slice(from))
+}
+
+type Scenario = (open: (parameters?: Record<string, string>) => Promise<WireClient>) => Promise<string[][]>
+
+/** Runs a scenario both ways and compares; the proxy's worker must have survived. */
+function sameBothWays(name: string, scenario: Scenario): void {
+  test(name, async () => {
+    const answers: string[][][] = []
+    for (const port of [cluster.primary.port, host.config.proxy.port]) {
+      const clients: WireClient[] = []
+      const setUp = await connect(cluster.primary.port)
+      await setUp.query('drop schema public cascade; create schema public')
+      await setUp.end()
+      answers.push(
+        await scenario(async parameters => {
+          const client = await WireClient.open(port, parameters)
+          clients.push(client)
+          return client
+        }),
+      )
+      for (const client of clients) client.close()
+    }
+    assert.deepEqual(answers[1], answers[0])
+    assert.equal(host.proxy!.crashes, 0)
+  })
+}
+
+sameBothWays('a described statement whose table is gone, bound on another connection', async open => {
+  const [a, b, other] = [await open(), await open(), await open()]
+  await ask(other, 1, Q('create table t (i int)'))
+  const first = await ask(a, 1, P('s1', 'select * from t'), D('S', 's1'), S)
+  await ask(b, 1, Q('begin'))
+  await ask(other, 1, Q('drop table t'))
+  return [
+    first,
+    await ask(a, 1, B('s1'), E, S),
+    await ask(a, 1, Q('select 1')),
+    await ask(b, 1, Q('select 2')),
+  ]
+})
+
+sameBothWays('a described statement bound behind an error, before the Sync', async open => {
+  const [a, b] = [await open(), await open()]
+  const first = await ask(a, 1, P('s1', 'select 1'), D('S', 's1'), S)
+  await ask(b, 1, Q('begin'))
+  return [first, await ask(a, 1, B('nope'), B('s1'), E, S), await ask(a, 1, B('s1'), E, S)]
+})
+
+sameBothWays('an unnamed statement of more than a megabyte is the one that is executed', async open => {
+  const a = await open()
+  const long = `select 'long' /* ${'x'.repeat(1_200_000)} */`
+  return [
+    await ask(a, 1, P('', "select 'short'"), B(''), E, S),
+    await ask(a, 1, P('', long), B(''), E, S),
+    await ask(a, 1, Q(`select 'query' /* ${'x'.repeat(3_000_000)} */`)),
+    await ask(a, 1, P('', "select 'short'"), B(''), E, S),
+  ]
+})
+
+sameBothWays('constants are read by the settings of the client that has the statement', async open => {
+  const [a, b, c] = [await open({ TimeZone: 'UTC' }), await open({ TimeZone: 'Asia/Tokyo' }), await open()]
+  const hour = "select extract(epoch from timestamptz '2026-01-01 00:00')::bigint"
+  const day = "select date '01/02/2026'::text"
+  const answers: string[][] = []
+  for (const [client, style] of [
+    [a, 'ISO, MDY'],
+    [b, 'ISO, DMY'],
+    [c, 'ISO, YMD'],
+  ] as const) {
+    await ask(client, 1, Q(`set datestyle = '${style}'`))
+    answers.push(await ask(client, 1, P('h', hour), B('h'), E, P('d', day), B('d'), E, S))
+    answers.push(
+      await ask(
+        client,
+        1,
+        Q('begin; set local transform_null_equals = on'),
+        P('', 'select null = null'),
+        B(''),
+        E,
+        S,
+      ),
+    )
+    answers.push(await ask(client, 1, Q('rollback')))
+    answers.push(await ask(client, 1, P('', 'select null = null'), B(''), E, S))
+  }
+  return answers
+})
+
+sameBothWays('a pipeline with a transaction in it is not run twice when a plan has changed', async open => {
+  const [a, other] = [await open(), await open()]
+  await ask(other, 1, Q('create table t (i int); create table log (i int)'))
+  const first = await ask(a, 1, P('s1', 'select * from t'), B('s1'), D('P', ''), E, S)
+  await ask(other, 1, Q('alter table t add column j int'))
+  const run = (sql: string): Buffer[] => [P('', sql), B(''), E]
+  await ask(
+    a,
+    1,
+    ...run('begin'),
+    ...run('insert into log values (1)'),
+    ...run('commit'),
+    B('s1'),
+    D('P', ''),
+    E,
+    S,
+  )
+  return [first, await ask(other, 1, Q('select count(*) from log'))]
+})
+
+sameBothWays('nobody finds the statements of another client, under whatever name', async open => {
+  const [a, b] = [await open(), await open()]
+  const answers = [await ask(a, 1, P('', "select 'secret'"), P('own', "select 'secret too'"), S)]
+  for (const name of ['', 'pgherd_1', 'pgherd_2', 'own']) {
+    answers.push(await ask(b, 1, B(name), E, S), await ask(b, 1, D('S', name), S))
+  }
+  answers.push(await ask(b, 1, C('pgherd_1'), C('pgherd_2'), S))
+  answers.push(await ask(b, 1, Q('deallocate pgherd_1')))
+  answers.push(await ask(a, 1, B('own'), E, S))
+  return answers
+})
+
+sameBothWays('currval and lastval never tell what another client has drawn', async open => {
+  const [a, b] = [await open(), await open()]
+  await ask(a, 1, Q('create table parent (id serial); create table plain (i int)'))
+  await ask(b, 1, Q('insert into parent default values'))
+  const answers = [await ask(a, 1, Q('insert into plain values (1)')), await ask(a, 1, Q('select lastval()'))]
+  // What the proxy refuses comes without a description of columns.
+  return answers.map(lines => lines.filter(line => !line.startsWith('T ')))
+})
+
+sameBothWays('what a function call by number sets stays with its client', async open => {
+  const [a, b] = [await open(), await open()]
+  const text = (value: string): Buffer => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32BE(value.length)
+    return Buffer.concat([bytes, Buffer.from(value)])
+  }
+  const head = Buffer.alloc(8)
+  const oid = Number((await cluster.primary.query("select 'set_config'::regproc::oid as oid"))[0]!['oid'])
+  head.writeUInt32BE(oid, 0)
+  head.writeUInt16BE(3, 6)
+  const body = Buffer.concat([head, text('app.fast'), text('7'), text('f'), Buffer.from([0, 0])])
+  const answers = [await ask(a, 1, frame(0x46, body))]
+  for (const client of [b, a, b])
+    answers.push(await ask(client, 1, Q("select current_setting('app.fast', true)")))
+  return answers
+})
+
+sameBothWays('a request that follows one whose plan has changed is answered too', async open => {
+  const [a, other] = [await open(), await open()]
+  await ask(other, 1, Q('create table t (i int)'))
+  await ask(a, 1, P('s1', 'select * from t'), B('s1'), D('P', ''), E, S)
+  await ask(other, 1, Q('alter table t add column j int'))
+  const from = a.received.length
+  a.send(Buffer.concat([B('s1'), E, S]))
+  a.send(Q("select 'second'"))
+  const ready = (): number => a.received.slice(from).filter(({ code }) => code === 'Z').length
+  await until('both answers', () => ready() === 2)
+  return [essence(a.received.slice(from))]
+})
+
+sameBothWays('Describe of a portal tells the columns of its own statement', async open => {
+  const a = await open()
+  await ask(a, 1, P('s1', 'select 1 as one'), P('s2', "select 'x' as x, 2 as two"), S)
+  return [
+    await ask(
+      a,
+      1,
+      writeBindText('p1', 's1', []),
+      writeBindText('p2', 's2', []),
+      D('P', 'p1'),
+      D('P', 'p2'),
+      S,
+    ),
+    await ask(a, 1, B('s2'), E, S),
+    await ask(a, 1, B('s1'), E, S),
+  ]
+})
+
+sameBothWays('names whose Close fails keep their meaning', async open => {
+  const a = await open()
+  await ask(a, 1, P('s0', 'select 73'), S)
+  return [
+    await ask(a, 2, B('nope'), C('s0'), S, B('s0'), E, S),
+    await ask(a, 1, P('', "select 'unnamed'"), B('nope'), C(''), S),
+    await ask(a, 1, B(''), E, S),
+  ]
+})
+
+sameBothWays('settings that only a superuser may set do not end up with the next client', async open => {
+  await cluster.primary.query('drop role if exists adm; drop role if exists plain')
+  await cluster.primary.query('create role adm superuser; create role plain login in role adm')
+  const parameters = { user: 'plain' }
+  const [a, b] = [await open(parameters), await open(parameters)]
+  const set = 'set role adm; set log_min_duration_statement = 12345; reset role'
+  return [
+    await ask(a, 1, Q(set)),
+    await ask(b, 1, Q('show log_min_duration_statement')),
+    await ask(a, 1, Q('show log_min_duration_statement')),
+    await ask(b, 1, Q('select 1')),
+  ]
+})
+
+sameBothWays(
+  'copy data sent ahead behind a change of the session is taken, and the end after it',
+  async open => {
+    const a = await open()
+    await ask(a, 1, Q('create table t (i int)'))
+    const data = frame(0x64, Buffer.from('1\n2\n'))
+    const from = a.received.length
+    a.send(
+      Buffer.concat([Q("set work_mem = '65kB'"), Q('copy t from stdin'), data, frame(0x63, Buffer.alloc(0))]),
+    )
+    a.socket.end()
+    await until('it is closed', () => a.closed)
+    const b = await open()
+    return [essence(a.received.slice(from)), await ask(b, 1, Q('select count(*) from t'))]
+  },
+)
+
+sameBothWays('startup settings of a made-up class are back after DISCARD ALL', async open => {
+  const a = await open({ options: '-c app.tenant=q -c work_mem=65kB' })
+  const answers: string[][] = []
+  for (const sql of ['discard all', 'reset all', 'reset app.tenant']) {
+    await ask(a, 1, Q(sql))
+    answers.push(await ask(a, 1, Q("select current_setting('app.tenant'), current_setting('work_mem')")))
+  }
+  return answers
+})
+
+test('a client that has sent a part of a request holds no server connection', async () => {
+  const parts = await Promise.all(Array.from({ length: 6 }, () => WireClient.open(host.config.proxy.port)))
+  for (const client of parts) client.send(Buffer.from('Q'))
+  const other = await WireClient.open(host.config.proxy.port)
+  assert.ok((await ask(other, 1, Q('select 1'))).includes('C SELECT 1\0'))
+  for (const client of [...parts, other]) client.close()
+})

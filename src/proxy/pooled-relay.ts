@@ -780,7 +780,7 @@ const sequenceRefusal = writeErrorResponse({
   message: 'pgherd: currval and lastval tell here what another session has drawn from a sequence',
   detail: 'Whatever this client has drawn, it was on a server connection that it does not have any more.',
   hint:
-    'Run it again after the next INSERT or nextval: from now on clients of this database keep their connection when ' +
+    'Run it again after the next INSERT or nextval: from now on clients of this user keep their connection when ' +
     'they draw from a sequence. RETURNING, or pool_mode `session`, does without.',
 })
 const sureError = writeParse('', 'pgherd refuses what stood here', [])

@@ -1,9 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
-import type { Clock } from '../runtime/clock.ts'
-import type { Logger } from '../runtime/log.ts'
 import { stopReading } from '../runtime/sockets.ts'
-import type { Timer, Timers } from '../runtime/timers.ts'
+import type { Timer } from '../runtime/timers.ts'
 import { Client as Code, Server as ServerCode, TransactionStatus } from '../wire/codes.ts'
 import {
   authenticationOk,
@@ -15,70 +13,22 @@ import {
   writeParameterStatus,
 } from '../wire/messages.ts'
 import { MessageReader } from '../wire/reader.ts'
-import type { CancelKey } from './cancels.ts'
+import type { ClientHost, Leaving } from './client-host.ts'
 import { ClientRelay } from './client-relay.ts'
 import type { LoginFailure } from './conversations.ts'
-import type { WorkerCounters } from './counters.ts'
-import type { Database } from './database.ts'
 import { type DisconnectReason, type ErrorDetails, errorFor } from './failures.ts'
 import type { HandOver } from './hand-over.ts'
 import type { PoolLimits, PoolMode } from './limits.ts'
+import { overtime } from './overtime.ts'
 import { bringSettings, settleSession } from './pooled-checkout.ts'
-import { firstRequestBytes, PooledRelay } from './pooled-relay.ts'
+import { firstRequestBytes, hasRequest, PooledRelay } from './pooled-relay.ts'
 import { PooledSession } from './pooled-session.ts'
 import { untold } from './reported.ts'
 import type { ServerConnection, ServerUser } from './server.ts'
-import type { PinReason } from './session-question.ts'
-import type { StartupForm, StartupForms, StartupSettings } from './settings.ts'
+import type { StartupForm, StartupSettings } from './settings.ts'
 import type { Arrival } from './startup/client-startup.ts'
 import type { ServerAccount } from './startup/server-account.ts'
 import type { DatabaseStats } from './stats.ts'
-
-/** What a client needs of the worker around it. */
-export interface ClientHost {
-  readonly clock: Clock
-  readonly timers: Timers
-  readonly log: Logger
-  readonly counters: WorkerCounters
-  readonly loginTimeoutMs: number
-  /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
-  acquire(client: Client): void
-  /** The client no longer waits for one. */
-  abandon(client: Client): void
-  /** A login at a server failed; the client may be given another one. */
-  onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
-  /** Whether the session may still begin there: the world may have changed during the login. */
-  readonly startups: StartupForms
-  mayBegin(client: Client, server: ServerConnection): boolean
-  /** The client has got a connection to work on. */
-  onAttached(client: Client, server: ServerConnection): void
-  /** It has given it back. */
-  onDetached(client: Client, server: ServerConnection): void
-  /** The session begins: makes and remembers its cancel key. */
-  register(client: Client, server: ServerConnection): CancelKey
-  /** Pool mode of a database and user. */
-  modeOf(database: string, user: string): PoolMode
-  /** What is counted of the database that clients know by this name. */
-  statsOf(database: string): DatabaseStats
-  /** What is known of the database that clients know by this name. */
-  knowledgeOf(database: string): Database
-  /** Most named statements on a server connection of the client's pool. */
-  preparedMaxOf(client: Client): number
-  /** Whether `server` has replayed what the client can have read on another node. */
-  catchUp(
-    client: Client,
-    node: string,
-    readMs: number,
-    server: ServerConnection,
-    done: (is: boolean) => void,
-  ): void
-  /** This node does not have for the client what others have: another one is tried. */
-  avoid(client: Client, node: string): void
-  onPinned(client: Client, before: readonly PinReason[]): void
-  /** Nothing is outstanding and the client's node asks it to leave. */
-  onRest(client: Client): void
-  onEnd(client: Client, reason: DisconnectReason): void
-}
 
 const State = { Waiting: 0, Login: 1, Active: 2, Held: 3, Resting: 4, Closed: 5 } as const
 type State = (typeof State)[keyof typeof State]
@@ -91,16 +41,6 @@ const answerBytesMax = 64 * 1024
 const noticesMax = 20
 /** How long the last words to a client that does not read are kept. */
 const farewellMs = 2000
-
-/** How a session is asked to leave its node. */
-export interface Leaving {
-  /** From then on it is ended when nothing is outstanding and no transaction is open; Infinity for never. */
-  deadlineMs: number
-  /** Moving it to another node was tried. */
-  tried: boolean
-  /** From the deadline on it is ended even inside a transaction. */
-  byForce: boolean
-}
 
 /**
  * One client connection.
@@ -189,6 +129,7 @@ export class Client implements ServerUser {
         user: this.user,
         database: host.knowledgeOf(arrival.database),
         preparedMax: () => host.preparedMaxOf(this),
+        freeDatabase: name => host.freeDatabase(name),
       })
     }
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
@@ -390,31 +331,17 @@ export class Client implements ServerUser {
   limitTime(nowMs: number, limits: PoolLimits): void {
     const server = this.#server
     if (this.#state !== State.Active || !server || this.replication) return
-    const { requestSinceMs, transactionSinceMs } = server
-    const { queryTimeoutMs, idleTransactionTimeoutMs, transactionTimeoutMs } = limits
-    const isOver = (sinceMs: number, limitMs: number): boolean => limitMs > 0 && nowMs - sinceMs > limitMs
-    if (server.isBusy && isOver(requestSinceMs, queryTimeoutMs)) {
-      return this.end('query_timeout', `the query took longer than ${queryTimeoutMs} ms (query_timeout)`)
-    }
-    if (transactionSinceMs > 0 && isOver(transactionSinceMs, transactionTimeoutMs)) {
-      const told = `the transaction took longer than ${transactionTimeoutMs} ms (transaction_timeout)`
-      return this.end('transaction_timeout', told)
-    }
-    if (transactionSinceMs > 0 && !server.isBusy && isOver(requestSinceMs, idleTransactionTimeoutMs)) {
-      const told = `the transaction was idle for longer than ${idleTransactionTimeoutMs} ms (idle_transaction_timeout)`
-      this.end('idle_transaction_timeout', told)
-    } else this.limitIdleTime(nowMs, limits)
+    const over = overtime(server, limits, nowMs)
+    if (over) this.end(over.reason, over.message)
+    else this.limitIdleTime(nowMs, limits)
   }
 
   /** The same for a client that wants nothing. */
   limitIdleTime(nowMs: number, { clientIdleTimeoutMs }: PoolLimits): void {
     const idleMs = clientIdleTimeoutMs > 0 ? this.idleMs(nowMs) : undefined
-    if (idleMs !== undefined && idleMs > clientIdleTimeoutMs) {
-      this.end(
-        'client_idle_timeout',
-        `the client was idle for longer than ${clientIdleTimeoutMs} ms (client_idle_timeout)`,
-      )
-    }
+    if (idleMs === undefined || idleMs <= clientIdleTimeoutMs) return
+    const message = `the client was idle for longer than ${clientIdleTimeoutMs} ms (client_idle_timeout)`
+    this.end('client_idle_timeout', message)
   }
 
   // Resting: a pooled client without a server.
@@ -700,7 +627,7 @@ export class Client implements ServerUser {
       this.#state = State.Waiting
       this.#host.onDetached(this, server)
       server.checkIn()
-      this.#host.avoid(this, node)
+      this.avoid(node)
       this.#host.acquire(this)
     })
   }
@@ -972,11 +899,3 @@ const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',
 }
-
-/** Whether so much of a message has come that it is worth a server connection: the whole, or of a long one a part. */
-function hasRequest(ahead: Buffer): boolean {
-  if (ahead.length < 5) return false
-  return ahead.length > Math.min(ahead.readUInt32BE(1), requestBytesMin)
-}
-
-const requestBytesMin = 8192

@@ -302,6 +302,7 @@ export class ProxyControl {
         this.#options.onSuspect(message.node, message.reason)
         return
       case 'catalog':
+      case 'free_database':
         for (const other of this.#workers.values()) if (other !== worker) other.send(message)
         return
       case 'cancel':

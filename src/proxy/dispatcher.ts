@@ -343,6 +343,11 @@ export class Dispatcher {
     for (const pools of this.#all()) pools.closeIdle()
   }
 
+  /** Closes the connections to a database, by its name on the servers, that wait for a client. */
+  closeIdleOf(database: string): void {
+    for (const pool of this.pools) if (pool.serverDatabase === database) pool.closeIdle()
+  }
+
   /** Those of all nodes. */
   get pools(): Pool[] {
     return this.#all().flatMap(pools => [...pools.pools])

@@ -106,6 +106,8 @@ export type ToWorker =
   | { kind: 'cancelled'; request: number; found: boolean }
   /** A client of another worker has changed what is known of this database. */
   | { kind: 'catalog'; database: string }
+  /** Connections to this database that wait for a client are in the way of somebody. */
+  | { kind: 'free_database'; database: string }
   /** What cancel keys begin with from now on. */
   | { kind: 'cancel_prefix'; prefix: number }
   | { kind: 'stop' }
@@ -129,6 +131,8 @@ export type FromWorker =
   | { kind: 'suspect'; node: string; reason: string }
   /** A client has changed what is known of this database: the other workers look at it anew. */
   | { kind: 'catalog'; database: string }
+  /** The other workers' idle connections to this database are in the way of a client. */
+  | { kind: 'free_database'; database: string }
   /** `isPassedOn`: it came from another proxy, and goes to none. */
   | { kind: 'cancel'; processId: number; secret: string; isPassedOn: boolean; request: number }
   | { kind: 'cancelled'; request: number; found: boolean }

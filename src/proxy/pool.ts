@@ -99,6 +99,11 @@ export class Pool implements ServerOwner {
     return this.#servers.size === 0 && this.#waiting.size === 0
   }
 
+  /** The database's name on the servers. */
+  get serverDatabase(): string {
+    return this.#options.serverDatabase
+  }
+
   get limits(): PoolLimits {
     return this.#options.limits()
   }

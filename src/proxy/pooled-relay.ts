@@ -23,6 +23,8 @@ export interface PooledRelayOptions {
   database: Database
   /** Most named statements on a server connection. */
   preparedMax: () => number
+  /** A statement is on its way that needs a database without connections. */
+  freeDatabase: (name: string) => void
 }
 
 const headerLength = 5
@@ -291,7 +293,7 @@ export class PooledRelay {
       const bodyEnd = at + this.#scanner.bodyBytes
       const effects = database.effectsOf(this.#chunk, at, bodyEnd - 1)
       if (effects !== noEffects) {
-        session.note(effects)
+        this.#note(effects)
         const refusal = this.#sequenceRefusal(effects)
         if (refusal) {
           this.#replace(at - headerLength, bodyEnd, failingQuery)
@@ -343,6 +345,12 @@ export class PooledRelay {
       this.#readsEncoding = isReadable(reported.get('client_encoding') ?? '')
     }
     return this.#readsEncoding
+  }
+
+  #note(effects: SessionEffects): void {
+    const { freeDatabase, session } = this.#options
+    session.note(effects)
+    if (effects.needsDatabase !== undefined) freeDatabase(effects.needsDatabase)
   }
 
   /** It may be any statement: from now on the client keeps its server connection, and no more need be known. */
@@ -660,7 +668,7 @@ export class PooledRelay {
     if (statement && !this.#isReadable) this.#noteUnread()
     const effects = statement && this.#isReadable ? statement.effectsIn(database) : noEffects
     if (effects !== noEffects) {
-      session.note(effects)
+      this.#note(effects)
       const refusal = this.#sequenceRefusal(effects)
       const whole = refusal ? this.#whole(at, statementBytesMax) : 'too_long'
       if (whole === 'wait') return 'wait'
@@ -811,3 +819,11 @@ export function firstRequestBytes(ahead: Buffer): number | undefined {
   }
   return undefined
 }
+
+/** Whether so much of a message has come that it is worth a server connection: the whole, or of a long one a part. */
+export function hasRequest(ahead: Buffer): boolean {
+  if (ahead.length < 5) return false
+  return ahead.length > Math.min(ahead.readUInt32BE(1), requestBytesMin)
+}
+
+const requestBytesMin = 8192

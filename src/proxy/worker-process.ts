@@ -219,6 +219,7 @@ export class WorkerProcess implements Taker {
         break
       case 'suspect':
       case 'catalog':
+      case 'free_database':
       case 'hand_over':
       case 'cancel':
       case 'cancelled':

@@ -5,7 +5,8 @@ import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { type CancelKey, CancelKeys, readSecret } from './cancels.ts'
-import { Client, type ClientHost } from './client.ts'
+import { Client } from './client.ts'
+import type { ClientHost } from './client-host.ts'
 import { ClientTally } from './client-tally.ts'
 import { shown } from './console/columns.ts'
 import { PinLedger } from './console/pins.ts'
@@ -189,6 +190,9 @@ export class Worker implements ClientHost, StartupHost {
         this.#asked.get(message.request)?.()
         this.#asked.delete(message.request)
         return
+      case 'free_database':
+        this.#dispatcher.closeIdleOf(message.database)
+        return
       case 'catalog':
         this.#databases.expire(message.database)
         return
@@ -353,10 +357,6 @@ export class Worker implements ClientHost, StartupHost {
     this.#dispatcher.positions.catchUp(client, node, readMs, server, done)
   }
 
-  avoid(client: Client, node: string): void {
-    client.avoid(node)
-  }
-
   onDetached(client: Client, server: ServerConnection): void {
     this.#dispatcher.onDetached(client, server)
   }
@@ -376,6 +376,11 @@ export class Worker implements ClientHost, StartupHost {
 
   preparedMaxOf(client: Client): number {
     return this.#limits.of(client.database, client.user).preparedMax
+  }
+
+  freeDatabase(name: string): void {
+    this.#dispatcher.closeIdleOf(name)
+    this.#options.send({ kind: 'free_database', database: name })
   }
 
   knowledgeOf(database: string): Database {

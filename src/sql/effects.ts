@@ -32,6 +32,8 @@ export interface SessionEffects {
   readonly setsLocally: boolean
   /** It may end what keeps a session at its server: worth asking again. */
   readonly endsState: boolean
+  /** It can only be carried out while nobody else is connected to this database. One character a byte. */
+  readonly needsDatabase: string | undefined
 }
 
 /** `DEALLOCATE [PREPARE] name | ALL`. */
@@ -77,6 +79,7 @@ export interface Findings {
   unknownCalls: string[]
   deallocates: Deallocation | undefined
   onlySet: string | undefined
+  needsDatabase: string | undefined
 }
 
 const empty: readonly string[] = Object.freeze([])
@@ -97,6 +100,7 @@ const ofMask: readonly SessionEffects[] = Array.from({ length: 512 }, (_, mask) 
     onlySet: undefined,
     setsLocally: (mask & Effect.Local) !== 0,
     endsState: (mask & Effect.Ends) !== 0,
+    needsDatabase: undefined,
   }),
 )
 
@@ -112,6 +116,6 @@ export function effectsOfMask(mask: number): SessionEffects {
 }
 
 export function effectsOfFindings(findings: Findings): SessionEffects {
-  const { mask, customSettings, obstacle, unknownCalls, deallocates, onlySet } = findings
-  return { ...ofMask[mask]!, customSettings, obstacle, unknownCalls, deallocates, onlySet }
+  const { mask, ...details } = findings
+  return { ...ofMask[mask]!, ...details }
 }

@@ -27,6 +27,7 @@ const openParenthesis = 0x28
 const closeParenthesis = 0x29
 const dot = 0x2e
 const semicolon = 0x3b
+const equals = 0x3d
 
 /** One pass over a text of statements or the body of a function. */
 export class Scan {
@@ -219,6 +220,28 @@ export class Scan {
     this.#firstOfBody(bits, special)
     if (special === Special.Discard && this.#isNext('all')) findings.mask |= Effect.DiscardsAll
     else if (special === Special.Deallocate) this.#deallocate()
+    else if (bits & Bit.Definition && this.#isNext('database')) this.#database(this.#lexer.text())
+  }
+
+  /** CREATE, ALTER or DROP DATABASE: the database, or the one it is copied from, must not be in use. */
+  #database(verb: string): void {
+    const ahead = this.#lexer.ahead()
+    const isName = (): boolean => ahead.kind === Token.Word || ahead.kind === Token.Quoted
+    const isWord = (word: string): boolean => ahead.kind === Token.Word && ahead.text() === word
+    ahead.next()
+    if (verb === 'create') {
+      while (ahead.next() && !ahead.isOther(semicolon)) {
+        if (!isWord('template')) continue
+        if (ahead.next() && ahead.isOther(equals)) ahead.next()
+        break
+      }
+    } else if (ahead.next() && isWord('if')) {
+      ahead.next()
+      ahead.next()
+    }
+    const isDefault = ahead.kind === Token.End || ahead.isOther(semicolon) || isWord('default')
+    if (isDefault && verb === 'create') this.#findings.needsDatabase = 'template1'
+    else if (isName()) this.#findings.needsDatabase = ahead.text().slice(0, nameBytesMax)
   }
 
   #firstOfBody(bits: number, special: Special): void {

@@ -423,3 +423,23 @@ test('quotes and comments of any nesting hide what stands in them, and nothing b
     }),
   )
 })
+
+test('a database that must be free of connections is named', () => {
+  const needed = (sql: string): string | undefined => effectsOf(sql).needsDatabase
+  const cases: [string, string | undefined][] = [
+    ['drop database shop', 'shop'],
+    ['DROP /* it */ DATABASE IF EXISTS Shop WITH (FORCE);', 'shop'],
+    ['drop database "The ""Shop"""', 'The "Shop"'],
+    ['alter database shop rename to store', 'shop'],
+    ['alter database shop set tablespace fast', 'shop'],
+    ['create database copy template shop', 'shop'],
+    ['create database copy with owner = ada template = "Shop" encoding utf8', 'Shop'],
+    ['create database fresh', 'template1'],
+    ['create database fresh template default; select 1', 'template1'],
+    ['drop table database', undefined],
+    ['create table t (database text)', undefined],
+    ["select 'drop database shop'", undefined],
+    ['drop database', undefined],
+  ]
+  for (const [sql, name] of cases) assert.equal(needed(sql), name, sql)
+})

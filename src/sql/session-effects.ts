@@ -69,17 +69,19 @@ function newFindings(): Findings {
     unknownCalls: [],
     deallocates: undefined,
     onlySet: undefined,
+    needsDatabase: undefined,
   }
 }
 
 function conclude(findings: Findings): SessionEffects {
-  const { mask, customSettings, obstacle, unknownCalls, deallocates, onlySet } = findings
+  const { mask, customSettings, obstacle, unknownCalls, deallocates, onlySet, needsDatabase } = findings
   if (mask === 0) return noEffects
   const hasDetails =
     customSettings.length > 0 ||
     unknownCalls.length > 0 ||
     obstacle !== undefined ||
     deallocates !== undefined ||
-    onlySet !== undefined
+    onlySet !== undefined ||
+    needsDatabase !== undefined
   return hasDetails ? effectsOfFindings(findings) : effectsOfMask(mask)
 }

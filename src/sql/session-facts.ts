@@ -159,6 +159,7 @@ export class SessionFactsBuilder {
       unknownCalls: [],
       deallocates: undefined,
       onlySet: undefined,
+      needsDatabase: undefined,
     }
     const mention = (effects: NameEffects): void => {
       if (effects !== node) node.uses.add(effects)

@@ -1,0 +1,71 @@
+import type { Clock } from '../runtime/clock.ts'
+import type { Logger } from '../runtime/log.ts'
+import type { Timers } from '../runtime/timers.ts'
+import type { CancelKey } from './cancels.ts'
+import type { Client } from './client.ts'
+import type { LoginFailure } from './conversations.ts'
+import type { WorkerCounters } from './counters.ts'
+import type { Database } from './database.ts'
+import type { DisconnectReason } from './failures.ts'
+import type { PoolMode } from './limits.ts'
+import type { ServerConnection } from './server.ts'
+import type { PinReason } from './session-question.ts'
+import type { StartupForms } from './settings.ts'
+import type { DatabaseStats } from './stats.ts'
+
+/** What a client needs of the worker around it. */
+export interface ClientHost {
+  readonly clock: Clock
+  readonly timers: Timers
+  readonly log: Logger
+  readonly counters: WorkerCounters
+  readonly loginTimeoutMs: number
+  /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
+  acquire(client: Client): void
+  /** The client no longer waits for one. */
+  abandon(client: Client): void
+  /** A login at a server failed; the client may be given another one. */
+  onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
+  /** What follows from startup parameters, shared by clients who say the same. */
+  readonly startups: StartupForms
+  /** Whether the session may still begin there: the world may have changed during the login. */
+  mayBegin(client: Client, server: ServerConnection): boolean
+  /** The client has got a connection to work on. */
+  onAttached(client: Client, server: ServerConnection): void
+  /** It has given it back. */
+  onDetached(client: Client, server: ServerConnection): void
+  /** The session begins: makes and remembers its cancel key. */
+  register(client: Client, server: ServerConnection): CancelKey
+  /** Pool mode of a database and user. */
+  modeOf(database: string, user: string): PoolMode
+  /** What is counted of the database that clients know by this name. */
+  statsOf(database: string): DatabaseStats
+  /** What is known of the database that clients know by this name. */
+  knowledgeOf(database: string): Database
+  /** Most named statements on a server connection of the client's pool. */
+  preparedMaxOf(client: Client): number
+  /** No connection to a database is to be kept that nobody uses. */
+  freeDatabase(name: string): void
+  /** Whether `server` has replayed what the client can have read on another node. */
+  catchUp(
+    client: Client,
+    node: string,
+    readMs: number,
+    server: ServerConnection,
+    done: (is: boolean) => void,
+  ): void
+  onPinned(client: Client, before: readonly PinReason[]): void
+  /** Nothing is outstanding and the client's node asks it to leave. */
+  onRest(client: Client): void
+  onEnd(client: Client, reason: DisconnectReason): void
+}
+
+/** How a session is asked to leave its node. */
+export interface Leaving {
+  /** From then on it is ended when nothing is outstanding and no transaction is open; Infinity for never. */
+  deadlineMs: number
+  /** Moving it to another node was tried. */
+  tried: boolean
+  /** From the deadline on it is ended even inside a transaction. */
+  byForce: boolean
+}

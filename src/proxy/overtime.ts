@@ -1,0 +1,34 @@
+import type { DisconnectReason } from './failures.ts'
+import type { PoolLimits } from './limits.ts'
+
+/** What counts of a server connection that works for a client. Times in ms. */
+export interface Work {
+  readonly isBusy: boolean
+  /** Since when it works on its oldest request; else when it answered the last one. */
+  readonly requestSinceMs: number
+  /** When the open transaction began; 0 without one. */
+  readonly transactionSinceMs: number
+}
+
+/** Which limit of time is over, if any. */
+export function overtime(
+  { isBusy, requestSinceMs, transactionSinceMs }: Work,
+  { queryTimeoutMs, idleTransactionTimeoutMs, transactionTimeoutMs }: PoolLimits,
+  nowMs: number,
+): { reason: DisconnectReason; message: string } | undefined {
+  const isOver = (sinceMs: number, limitMs: number): boolean => limitMs > 0 && nowMs - sinceMs > limitMs
+  if (isBusy && isOver(requestSinceMs, queryTimeoutMs)) {
+    return {
+      reason: 'query_timeout',
+      message: `the query took longer than ${queryTimeoutMs} ms (query_timeout)`,
+    }
+  }
+  if (transactionSinceMs === 0) return undefined
+  if (isOver(transactionSinceMs, transactionTimeoutMs)) {
+    const message = `the transaction took longer than ${transactionTimeoutMs} ms (transaction_timeout)`
+    return { reason: 'transaction_timeout', message }
+  }
+  if (isBusy || !isOver(requestSinceMs, idleTransactionTimeoutMs)) return undefined
+  const message = `the transaction was idle for longer than ${idleTransactionTimeoutMs} ms (idle_transaction_timeout)`
+  return { reason: 'idle_transaction_timeout', message }
+}

@@ -5,7 +5,7 @@ import {
   type SessionEffects,
   unreadEffects,
 } from '../sql/session-effects.ts'
-import { Client as Code, TransactionStatus } from '../wire/codes.ts'
+import { Client as Code, messageBytesMax, TransactionStatus } from '../wire/codes.ts'
 import { frame, writeCloseStatement, writeErrorResponse, writeParse, writeQuery } from '../wire/messages.ts'
 import { Scanner } from '../wire/scanner.ts'
 import { Owed } from './answers.ts'
@@ -822,8 +822,10 @@ export function firstRequestBytes(ahead: Buffer): number | undefined {
 
 /** Whether so much of a message has come that it is worth a server connection: the whole, or of a long one a part. */
 export function hasRequest(ahead: Buffer): boolean {
-  if (ahead.length < 5) return false
-  return ahead.length > Math.min(ahead.readUInt32BE(1), requestBytesMin)
+  if (ahead.length < headerLength) return false
+  const length = ahead.readUInt32BE(1)
+  // What makes no sense is told at once.
+  return length > messageBytesMax || ahead.length > Math.min(length, requestBytesMin)
 }
 
 const requestBytesMin = 8192

@@ -45,7 +45,8 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
 
   before(async () => {
     ;[cluster, etcd] = await Promise.all([startTestCluster({ replicas: 2 }), EtcdCluster.start()])
-    const env = { PGHERD_CLUSTER: 'fleet' }
+    // Clients keep a server connection, so that there are sessions to leave a node.
+    const env = { PGHERD_CLUSTER: 'fleet', PGHERD_PROXY_POOL_MODE: 'session' }
     const etcdFlags = ['--etcd', etcd.endpoints.join(',')]
     store = await openEtcd(etcd.endpoints)
     for (const { name, port } of [cluster.primary, ...cluster.replicas]) {

@@ -89,6 +89,8 @@ describe('pgherd up straight from flags', () => {
     ports = await takePorts()
     up = await startCli(['up', ...nodeFlags(), ...ports.flags, '--workers', '2', '--id', 'p1'], {
       cwd: folder,
+      // Clients keep a server connection, so that there are sessions to leave a node.
+      env: { PGHERD_PROXY_POOL_MODE: 'session' },
     })
   })
   after(() => up.stop())

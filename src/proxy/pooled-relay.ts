@@ -752,7 +752,7 @@ export class PooledRelay {
     const { session } = this.#options
     if (name === '') {
       this.#server.unnamed = undefined
-      this.#server.request(Owed.Close, this.#nowMs, session.closeUnnamed())
+      this.#server.request(Owed.Close, this.#nowMs, session.closeUnnamed(this.#server.unit))
     } else if (!known && name.startsWith(ownNames)) {
       this.#replace(start, bodyEnd, empty)
       this.#server.request(Owed.SkippedClose, this.#nowMs)

@@ -62,6 +62,9 @@ export class PooledSession {
   #closing: { name: string; named: NamedStatement } | undefined
   #context = ''
   #unnamed: UnnamedParse | undefined
+  /** Closes of it that are on their way, and the unit of the newest. */
+  #unnamedCloses = 0
+  #unnamedClosedIn = 0
   #drawnOn: ServerConnection | 'several' | undefined
 
   constructor(base: Settings) {
@@ -353,6 +356,7 @@ export class PooledSession {
 
   /** It was parsed in a unit before `unit` that may still fail. */
   isUnnamedUncertain(unit: number): boolean {
+    if (this.#unnamedCloses > 0 && this.#unnamedClosedIn < unit) return true
     return this.#unnamed?.state === 'sent' && this.#unnamed.unit < unit
   }
 
@@ -363,12 +367,18 @@ export class PooledSession {
   }
 
   /** A Close of it is on its way: one that is discarded leaves it. */
-  closeUnnamed(): Outcome {
+  closeUnnamed(unit: number): Outcome {
     const before = this.#unnamed
     this.#unnamed = undefined
+    this.#unnamedCloses++
+    this.#unnamedClosedIn = unit
     this.hasLongUnnamed = false
     return {
+      succeeded: () => {
+        this.#unnamedCloses--
+      },
       failed: () => {
+        this.#unnamedCloses--
         this.#unnamed ??= before
       },
     }

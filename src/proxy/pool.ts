@@ -401,7 +401,7 @@ function fits(server: ServerConnection, client: Client): boolean {
   if (server.parametersKey !== client.startup.fixedKey && server.parametersKey !== client.parametersKey)
     return false
   // Whoever has never heard of a setting must not find it empty instead of missing.
-  for (const name of server.customNames) if (!client.session.customNames.has(name)) return false
+  for (const name of server.customNames) if (!client.session.settings.values.has(name)) return false
   return true
 }
 

@@ -482,6 +482,9 @@ export class PooledRelay {
       this.#refuseName(start, bodyEnd, name, namesake.statement, statement)
       return 'done'
     }
+    // Whether it can be skipped depends on whether the transaction has failed.
+    const isKnown = server.statements.use(statement) !== undefined
+    if (isKnown && server.owed.ready > 0) return this.#barrierBefore(at)
     const named = session.name(name, statement)
     this.#parsedNames.push([name, named])
     const isFailed = server.status === TransactionStatus.Failed

@@ -30,7 +30,7 @@ export interface PoolLimits {
   userClientsMax: number
   /** Most clients that wait for one pool; never 0. */
   waitingMax: number
-  /** Named statements on one server connection; 0: a client that has any keeps its connection. */
+  /** Most named statements on one server connection. */
   preparedMax: number
   queryTimeoutMs: number
   transactionTimeoutMs: number

@@ -535,7 +535,7 @@ export class PooledRelay {
   /** Closes the statement that the server connection has not used for longest, when it has as many as it may. */
   #makeRoom(start: number): void {
     const { statements } = this.#server
-    const evicted = statements.evict(Math.max(1, this.#options.preparedMax()) - 1)
+    const evicted = statements.evict(this.#options.preparedMax() - 1)
     if (!evicted) return
     this.#replace(start, start, writeCloseStatement(evicted.name))
     const failed = (): void => statements.restore(evicted.statement, evicted.name)

@@ -49,10 +49,7 @@ const databaseSettings = {
 /** Tests that may differ from the direct run, by mode, each with the reason. */
 const explained: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   auto: {
-    guc: 'the server connection has been used: plpgsql is loaded already, pgherd_session is prepared',
-    prepare: 'pg_prepared_statements shows pgherd_session, by which the proxy asks what a session holds',
     stats: 'a new session of a client is not always a new session of the server',
-    sysviews: 'pg_prepared_statements shows pgherd_session, by which the proxy asks what a session holds',
     temp: 'the server connection has been used: its temporary schema exists already',
   },
 }

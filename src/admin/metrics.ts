@@ -163,6 +163,25 @@ function addProxyMetrics(
       for (const [reason, count] of Object.entries(counters().pinned)) metric.set({ reason }, count)
     },
   )
+  total('pgherd_lane_units_total', 'Requests answered on server connections that clients share.', [], metric => {
+    metric.inc(counters().lanes.shared)
+  })
+  total(
+    'pgherd_lane_refused_total',
+    'Requests that got a server connection of their own, by reason.',
+    ['reason'],
+    metric => {
+      for (const [reason, count] of Object.entries(counters().lanes.refused)) metric.inc({ reason }, count)
+    },
+  )
+  total(
+    'pgherd_lane_given_back_total',
+    'Requests that were taken out of a shared server connection and run elsewhere, by reason.',
+    ['reason'],
+    metric => {
+      for (const [reason, count] of Object.entries(counters().lanes.givenBack)) metric.inc({ reason }, count)
+    },
+  )
   gauge(
     'pgherd_pool_connections',
     'Connections of each pool to servers, by what they do.',

@@ -50,6 +50,8 @@ function poolLimits(proxy: ProxyConfig): PoolLimits {
     userClientsMax: proxy.max_user_client_connections,
     waitingMax: proxy.query_wait_queue_max,
     preparedMax: proxy.max_prepared_statements,
+    lanes: proxy.lanes === 'on',
+    prepareUnnamed: proxy.prepare_unnamed === 'on',
     queryTimeoutMs: proxy.query_timeout,
     transactionTimeoutMs: proxy.transaction_timeout,
     idleTransactionTimeoutMs: proxy.idle_transaction_timeout,
@@ -69,6 +71,8 @@ function databaseOverrides(database: ProxyConfig['databases'][string]): Database
     reservePoolSize: database.reserve_pool_size,
     dbConnectionsMax: database.max_db_connections,
     dbClientsMax: database.max_db_client_connections,
+    lanes: isOn(database.lanes),
+    prepareUnnamed: isOn(database.prepare_unnamed),
   })
 }
 
@@ -83,7 +87,13 @@ function userOverrides(user: ProxyConfig['users'][string]): UserOverrides {
     transactionTimeoutMs: user.transaction_timeout,
     idleTransactionTimeoutMs: user.idle_transaction_timeout,
     clientIdleTimeoutMs: user.client_idle_timeout,
+    lanes: isOn(user.lanes),
+    prepareUnnamed: isOn(user.prepare_unnamed),
   })
+}
+
+function isOn(value: 'on' | 'off' | undefined): boolean | undefined {
+  return value && value === 'on'
 }
 
 function clientTls(tls: ProxyConfig['tls']): ClientTlsSettings {

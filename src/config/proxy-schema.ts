@@ -4,6 +4,7 @@ import { authRule, clientTlsRule, proxyRule, serverTlsRule } from './rules.ts'
 /** The section `proxy`, a part of the configuration that `schema.ts` puts together. */
 
 export const poolModes = ['auto', 'session', 'transaction', 'statement'] as const
+const onOff = ['on', 'off'] as const
 
 const elementsMax = 10_000
 
@@ -34,6 +35,14 @@ const databaseElement = field.element('What differs for one database.', {
   }),
   max_db_client_connections: field.optionalInteger(0, 1_000_000, {
     description: 'In place of `proxy.max_db_client_connections`.',
+    reload: 'live',
+  }),
+  lanes: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.lanes`.',
+    reload: 'live',
+  }),
+  prepare_unnamed: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.prepare_unnamed`.',
     reload: 'live',
   }),
 })
@@ -73,6 +82,14 @@ const userElement = field.element('What differs for one user.', {
   }),
   client_idle_timeout: field.optionalDuration({
     description: 'In place of `proxy.client_idle_timeout`.',
+    reload: 'live',
+  }),
+  lanes: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.lanes`.',
+    reload: 'live',
+  }),
+  prepare_unnamed: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.prepare_unnamed`.',
     reload: 'live',
   }),
 })
@@ -318,6 +335,19 @@ export const proxySection = field.section(
         'temporary table. Counts for clients that log in from then on.',
       reload: 'live',
       env: 'PGHERD_PROXY_POOL_MODE',
+    }),
+    lanes: field.choice(onOff, 'on', {
+      description:
+        'Whether quick reads of several clients share server connections: statements that read, call nothing ' +
+        'volatile and leave nothing behind, outside of transactions. Not in pool mode `session`.',
+      reload: 'live',
+      env: 'PGHERD_PROXY_LANES',
+    }),
+    prepare_unnamed: field.choice(onOff, 'on', {
+      description:
+        'Whether statements that drivers send again and again without preparing them are prepared on the server. ' +
+        'PostgreSQL then plans them as `plan_cache_mode` says.',
+      reload: 'live',
     }),
     default_pool_size: field.integer(100, 1, 100_000, {
       description: 'Most server connections for each node, database and user.',

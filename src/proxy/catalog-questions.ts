@@ -17,7 +17,7 @@ export const bodiesPageRows = 50
 
 const bodyCharactersMax = 64 * 1024
 /** Where the objects begin that initdb did not make. */
-const firstOwnOid = 16384
+export const firstOwnOid = 16384
 
 const list = (names: readonly string[]): string => names.map(name => `'${name}'`).join(', ')
 

@@ -7,6 +7,7 @@ import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { Database } from './database.ts'
 import type { DisconnectReason } from './failures.ts'
+import type { Lane } from './lanes/lane.ts'
 import type { PoolMode } from './limits.ts'
 import type { ServerConnection } from './server.ts'
 import type { PinReason } from './session-question.ts'
@@ -22,6 +23,8 @@ export interface ClientHost {
   readonly loginTimeoutMs: number
   /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
   acquire(client: Client): void
+  /** A request that has come to a client without a server connection: the lane that it runs in, if it may share one. */
+  share(client: Client, request: Buffer): Lane | undefined
   /** The client no longer waits for one. */
   abandon(client: Client): void
   /** A login at a server failed; the client may be given another one. */

@@ -1,4 +1,5 @@
 import { type DisconnectReason, disconnectReasons } from './failures.ts'
+import { addLanes, LaneCounters, type LaneCountersData } from './lanes/counters.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
 import { type LoginRefusal, loginRefusals } from './startup/login-refusals.ts'
 import { addStats, type StatsData } from './stats.ts'
@@ -117,6 +118,7 @@ export interface WorkerCountersData {
   pinned: Record<PinReason, number>
   /** Logins that the proxy itself has refused. */
   loginRefusals: Record<LoginRefusal, number>
+  lanes: LaneCountersData
   wait: HistogramData
   nodes: Record<string, NodeCountersData>
   /** By the name that clients ask for. */
@@ -125,6 +127,7 @@ export interface WorkerCountersData {
 }
 
 export class WorkerCounters {
+  readonly lanes = new LaneCounters()
   clients = 0
   clientsWaiting = 0
   accepted = 0
@@ -171,6 +174,7 @@ export class WorkerCounters {
       pins: { ...this.pins },
       pinned: { ...this.pinned },
       loginRefusals: { ...this.loginRefusals },
+      lanes: this.lanes.data(),
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
       databases,
@@ -196,6 +200,7 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
       sum.pins[reason] += one.pins[reason]
       sum.pinned[reason] += one.pinned[reason]
     }
+    addLanes(sum.lanes, one.lanes)
     addStats(sum.databases, one.databases)
     addPools(sum.pools, one.pools)
     addHistogram(sum.wait, one.wait)

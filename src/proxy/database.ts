@@ -1,8 +1,13 @@
 import type { Clock } from '../runtime/clock.ts'
 import { type SessionEffects, sessionEffects } from '../sql/session-effects.ts'
 import { type SessionFacts, unloadedFacts } from '../sql/session-facts.ts'
+import type { ShareRefusal, StatementClass } from '../sql/statement-class.ts'
+import type { StatementClasses } from '../sql/statement-classes.ts'
+import { SystemNamesCache } from '../sql/volatility.ts'
 import { type Askable, loadSessionFacts } from './catalog.ts'
-import { StatementCache } from './statements.ts'
+import { Learned } from './lanes/learned.ts'
+import { SharingKnowledge } from './sharing-knowledge.ts'
+import { nextMoment, StatementCache } from './statements.ts'
 
 /** What is known of a database's functions is looked at anew after this long, while it is used. */
 const refreshMs = 30_000
@@ -30,10 +35,15 @@ export class Database {
   #isLoading = false
   #hasFailed = false
   #awaiting: (() => void)[] = []
+  /** What was prepared before this moment may mean something else if it was prepared now. */
+  changedAt = 0
+  readonly #learned = new WeakMap<StatementClass, Learned>()
+  readonly #sharing: SharingKnowledge
 
-  constructor(clock: Clock, onChanged: () => void) {
+  constructor(clock: Clock, onChanged: () => void, systems = new SystemNamesCache()) {
     this.#clock = clock
     this.#onChanged = onChanged
+    this.#sharing = new SharingKnowledge(systems)
   }
 
   get facts(): SessionFacts {
@@ -51,11 +61,15 @@ export class Database {
 
   /** A client of this worker has defined or dropped something that the facts are about: whoever else needs to know is told. */
   tellChange(): void {
+    this.changedAt = nextMoment()
+    this.#sharing.noteChange()
     this.#onChanged()
   }
 
   /** A client of another worker has done so: until the facts are asked for again nobody goes by them. */
   expire(): void {
+    this.changedAt = nextMoment()
+    this.#sharing.noteChange()
     this.#staleFromMs = 0
     this.#isExpired = true
   }
@@ -81,14 +95,39 @@ export class Database {
       this.#hasFailed = facts === undefined && server.isClosed !== true
       if (facts && facts !== this.#facts) {
         this.#facts = facts
+        this.changedAt = nextMoment()
         this.#version++
+        this.#sharing.forgetVerdicts()
       }
       const awaiting = this.#awaiting
       this.#awaiting = []
-      done(facts !== undefined)
+      if (facts && this.#sharing.isWanted) this.#sharing.load(server, () => done(true))
+      else done(facts !== undefined)
       for (const each of awaiting) each()
     }
     loadSessionFacts(server, onFacts, this.#facts)
+  }
+
+  /**
+   * Why a statement of this class gets a server connection of its own here; undefined if it may share one. The first
+   * one to ask has the facts loaded with the next ones.
+   */
+  sharing(statement: StatementClass, classes: StatementClasses): ShareRefusal | undefined {
+    if (!this.#sharing.isWanted) {
+      this.#sharing.isWanted = true
+      this.#staleFromMs = 0
+    }
+    return this.#sharing.refusal(statement, classes, this.#facts)
+  }
+
+  /** What executions of a class have cost here. */
+  learnedOf(statement: StatementClass): Learned {
+    let learned = this.#learned.get(statement)
+    if (!learned) {
+      learned = new Learned()
+      this.#learned.set(statement, learned)
+    }
+    return learned
   }
 
   noteSequenceReader(user: string): void {
@@ -117,6 +156,7 @@ export class Databases {
   readonly #clock: Clock
   readonly #onChanged: (name: string) => void
   readonly #known = new Map<string, Database>()
+  readonly #systems = new SystemNamesCache()
 
   /** `onChanged`: a client of this worker has changed what is known of a database. */
   constructor(clock: Clock, onChanged: (name: string) => void) {
@@ -127,7 +167,7 @@ export class Databases {
   of(name: string): Database {
     let database = this.#known.get(name)
     if (!database) {
-      database = new Database(this.#clock, () => this.#onChanged(name))
+      database = new Database(this.#clock, () => this.#onChanged(name), this.#systems)
       if (this.#known.size >= databasesMax) {
         const [oldest] = this.#known.keys()
         this.#known.delete(oldest!)

@@ -220,6 +220,20 @@ export class Dispatcher {
     return usable.find(node => node.name === home) ?? this.#choose(usable)
   }
 
+  /** Where a unit of a client would run when it can share a connection; undefined when it needs one of its own. */
+  sharingPlaceOf(client: Client): Pool | undefined {
+    const { route } = client
+    const node = route === 'primary' ? this.#candidates.primary.nodes[0]?.name : client.home
+    // On another node than before it has to be looked first whether that has replayed what the client has seen.
+    if (route === 'replica' && client.readOn !== '' && client.readOn !== node) return undefined
+    const pools = node === undefined ? undefined : this.#nodes.get(node)
+    if (!pools?.use.begins[route]) return undefined
+    const pool = pools.find(client)
+    if (pool?.mayShare(client)) return pool
+    this.#options.counters.lanes.refused.off++
+    return undefined
+  }
+
   abandon(client: Client): void {
     this.#unpark(client)
     for (const pools of this.#all()) if (pools.abandon(client)) return
@@ -388,6 +402,13 @@ export class Dispatcher {
         gates,
         stats,
         reports,
+        lanes: counters.lanes,
+        onLaneBroken: (server, problem) => {
+          this.#options.log.error(
+            { event: 'lane.broken', node: server.target.node },
+            `a shared connection to ${server.target.node} was closed: ${problem}`,
+          )
+        },
         onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
         use: { begins: { primary: false, replica: false }, keepsIdle: false },
@@ -419,6 +440,8 @@ export class Dispatcher {
       primary: node ? judgeSession(topology, 'primary', name) : 'drain',
       replica: node ? judgeSession(topology, 'replica', name) : 'drain',
     } as const
+    // What runs there is read again elsewhere.
+    if (verdicts.primary === 'cut') pools.abortLanes()
     if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
     pools.isLeaving = verdicts.primary !== 'stay' || verdicts.replica !== 'stay'
     for (const client of [...pools.sessions]) {

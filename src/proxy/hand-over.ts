@@ -1,5 +1,6 @@
 import type { ServerCredentials } from '../auth/secrets.ts'
 import type { Route } from '../routing/choose.ts'
+import type { Client } from './client.ts'
 
 /**
  * A pooled client at rest, as it goes from one worker to another together with its socket. Plain JSON; text is one
@@ -21,6 +22,28 @@ export interface HandOver {
   session: SessionHandOver
   /** What the proxy logs in to servers with for it. */
   credentials: CredentialsHandOver | undefined
+}
+
+/** What goes along of a client; its cancel key is the worker's to add. */
+export function handOverOf(
+  client: Client,
+  session: SessionHandOver,
+  nowMs: number,
+): Omit<HandOver, 'cancelKey'> {
+  return {
+    route: client.route,
+    address: client.address,
+    user: client.user,
+    database: client.database,
+    parameters: [...client.parameters],
+    minor: client.minor,
+    home: client.home,
+    readOn: client.readOn,
+    connectedForMs: nowMs - client.connectedMs,
+    idleMs: nowMs - client.restingSinceMs,
+    session,
+    credentials: client.credentials?.handOver(),
+  }
 }
 
 /** What a session carries along. */

@@ -32,6 +32,10 @@ export interface PoolLimits {
   waitingMax: number
   /** Most named statements on one server connection. */
   preparedMax: number
+  /** Quick reads of several clients may share a server connection. */
+  lanes: boolean
+  /** Repeated statements without a name are prepared on the server, where nobody can tell. */
+  prepareUnnamed: boolean
   queryTimeoutMs: number
   transactionTimeoutMs: number
   idleTransactionTimeoutMs: number
@@ -46,7 +50,14 @@ export interface DatabaseOverrides
   extends Partial<
     Pick<
       PoolLimits,
-      'mode' | 'poolSize' | 'minPoolSize' | 'reservePoolSize' | 'dbConnectionsMax' | 'dbClientsMax'
+      | 'mode'
+      | 'poolSize'
+      | 'minPoolSize'
+      | 'reservePoolSize'
+      | 'dbConnectionsMax'
+      | 'dbClientsMax'
+      | 'lanes'
+      | 'prepareUnnamed'
     >
   > {
   /** Its name on the servers, where that is another. */
@@ -66,6 +77,8 @@ export type UserOverrides = Partial<
     | 'transactionTimeoutMs'
     | 'idleTransactionTimeoutMs'
     | 'clientIdleTimeoutMs'
+    | 'lanes'
+    | 'prepareUnnamed'
   >
 >
 

@@ -7,6 +7,7 @@ import type { NodeCounters } from './counters.ts'
 import type { Databases } from './database.ts'
 import type { Gates } from './gates.ts'
 import type { WorkerSettings } from './ipc.ts'
+import type { LaneCounters } from './lanes/counters.ts'
 import { type LimitsCache, serverDatabase } from './limits.ts'
 import { Pool, type PoolHome, type Use } from './pool.ts'
 import type { ReportedValues } from './reported.ts'
@@ -22,11 +23,13 @@ export interface NodePoolsOptions {
   databases: Databases
   gates: Gates
   stats: StatsBook
+  lanes: LaneCounters
   reports: ReportedValues
   clock: Clock
   timers: Timers
   /** A connection could not be opened for these clients, who wait no longer. */
   onOpenFailed: (pools: NodePools, failure: LoginFailure, waiting: Client[]) => void
+  onLaneBroken: (server: ServerConnection, problem: string) => void
 }
 
 /** Everything of one worker that concerns one node at one address: its pools and the sessions bound to it. */
@@ -62,6 +65,11 @@ export class NodePools implements PoolHome {
     this.#poolOf(client).acquire(client)
   }
 
+  /** The pool of a client, when there is one. */
+  find(client: Client): Pool | undefined {
+    return this.#pools.get(client.poolKey)
+  }
+
   hasIdleFor(client: Client): boolean {
     return this.#pools.get(client.poolKey)?.hasIdleFor(client) ?? false
   }
@@ -86,6 +94,11 @@ export class NodePools implements PoolHome {
 
   takeUnwelcome(): Client[] {
     return [...this.#pools.values()].flatMap(pool => pool.takeUnwelcome())
+  }
+
+  /** What runs in lanes is run elsewhere. */
+  abortLanes(): void {
+    for (const pool of this.#pools.values()) pool.lanes.close(true)
   }
 
   closeIdle(): void {
@@ -126,7 +139,7 @@ export class NodePools implements PoolHome {
   #poolOf(client: Client): Pool {
     let pool = this.#pools.get(client.poolKey)
     if (!pool) {
-      const { settings, limits, databases, gates, stats, reports, clock, timers } = this.#options
+      const { settings, limits, databases, gates, stats, lanes, reports, clock, timers } = this.#options
       const { database, user } = client
       const onServer = serverDatabase(settings, database)
       pool = new Pool({
@@ -138,6 +151,8 @@ export class NodePools implements PoolHome {
         limits: () => limits.of(database, user),
         isPaused: () => gates.isPaused(database),
         stats: () => stats.of(database),
+        lanes,
+        onLaneBroken: this.#options.onLaneBroken,
         reports,
         clock,
         timers,

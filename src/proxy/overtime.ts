@@ -10,6 +10,10 @@ export interface Work {
   readonly transactionSinceMs: number
 }
 
+export function queryTooLong(limitMs: number): string {
+  return `the query took longer than ${limitMs} ms (query_timeout)`
+}
+
 /** Which limit of time is over, if any. */
 export function overtime(
   { isBusy, requestSinceMs, transactionSinceMs }: Work,
@@ -20,7 +24,7 @@ export function overtime(
   if (isBusy && isOver(requestSinceMs, queryTimeoutMs)) {
     return {
       reason: 'query_timeout',
-      message: `the query took longer than ${queryTimeoutMs} ms (query_timeout)`,
+      message: queryTooLong(queryTimeoutMs),
     }
   }
   if (transactionSinceMs === 0) return undefined

@@ -5,6 +5,9 @@ import type { Client } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
 import type { Database } from './database.ts'
+import type { LaneCounters } from './lanes/counters.ts'
+import { type LaneHome, Lanes } from './lanes/lanes.ts'
+import type { SharingPlace } from './lanes/sharing.ts'
 import type { PoolLimits } from './limits.ts'
 import type { ReportedValues } from './reported.ts'
 import { ServerConnection, type ServerOwner, type ServerUser, type Target } from './server.ts'
@@ -45,6 +48,10 @@ export interface PoolOptions {
   /** An operator has paused the database: no connection is opened, and none is kept. */
   isPaused: () => boolean
   stats: () => DatabaseStats
+  /** What is counted of lanes in this worker. */
+  lanes: LaneCounters
+  /** A server has said on a lane what no read can bring about. */
+  onLaneBroken: (server: ServerConnection, problem: string) => void
   reports: ReportedValues
   clock: Clock
   timers: Timers
@@ -63,11 +70,16 @@ const openingMax = 4
  * While it is not known, and where it asks, every client's connection is opened for that client and with its own
  * startup parameters. Otherwise connections are opened for whoever comes first, and clients bring their settings.
  */
-export class Pool implements ServerOwner {
+export class Pool implements ServerOwner, SharingPlace {
   readonly database: string
   readonly user: string
   readonly home: PoolHome
   readonly knowledge: Database
+  /** Connections that several clients use at once. */
+  readonly lanes: Lanes
+  preparedMax = 0
+  preparesUnnamed = false
+  #hasLanes = false
   readonly #options: PoolOptions
   readonly #servers = new Set<ServerConnection>()
   /** Waiting for a client; the one used last is at the end and is used first. */
@@ -93,6 +105,43 @@ export class Pool implements ServerOwner {
       ['database', options.database],
     ])
     this.#cleanKey = parametersKey(this.#clean)
+    this.lanes = new Lanes(this.#laneHome())
+    this.#takeLimits()
+  }
+
+  #laneHome(): LaneHome {
+    const { clock, knowledge, lanes, onLaneBroken, timers } = this.#options
+    const limits = (): PoolLimits => this.limits
+    const waitingCount = (): number => this.waitingCount
+    return {
+      get limits() {
+        return limits()
+      },
+      get waitingCount() {
+        return waitingCount()
+      },
+      get needsFacts() {
+        return knowledge.needsFacts
+      },
+      nowMs: () => clock.nowMs(),
+      timers,
+      counters: lanes,
+      onBroken: onLaneBroken,
+    }
+  }
+
+  /** What every unit would have to look up otherwise. */
+  #takeLimits(): void {
+    const { lanes, mode, prepareUnnamed, preparedMax } = this.limits
+    this.#hasLanes = lanes && mode !== 'session'
+    this.preparedMax = preparedMax
+    this.preparesUnnamed = prepareUnnamed
+    if (!this.#hasLanes) this.lanes.close()
+  }
+
+  /** Whether units of a client may share a connection with those of others. */
+  mayShare(client: Client): boolean {
+    return this.#hasLanes && client.startup.fixedKey === this.#cleanKey && !this.#options.isPaused()
   }
 
   get isEmpty(): boolean {
@@ -157,7 +206,7 @@ export class Pool implements ServerOwner {
   acquire(client: Client): void {
     // Its database may be none that a connection of the pool's own could go to.
     if (!client.replication) this.#credentials = client.credentials
-    const idle = this.#takeIdle(client)
+    const idle = this.#takeIdle(client) ?? this.#takeIdleLane(client)
     if (idle) {
       idle.use(client)
       return client.attach(idle)
@@ -169,6 +218,7 @@ export class Pool implements ServerOwner {
     if (this.#waiting.size < waitingMax) {
       this.#waiting.add(client)
       this.home.counters.waiting++
+      this.lanes.yield()
     } else client.end('queue_full', `${waitingMax} clients wait for this database and user already`)
   }
 
@@ -193,6 +243,7 @@ export class Pool implements ServerOwner {
   }
 
   closeIdle(): void {
+    this.lanes.close()
     for (const server of [...this.#idle]) server.destroy()
   }
 
@@ -200,7 +251,10 @@ export class Pool implements ServerOwner {
   tick(): void {
     if (!this.home.use.keepsIdle || this.#options.isPaused()) return this.closeIdle()
     const nowMs = this.#options.clock.nowMs()
-    const { serverIdleTimeoutMs, serverLifetimeMs, minPoolSize } = this.limits
+    this.#takeLimits()
+    this.lanes.tick(nowMs)
+    const { queryTimeoutMs, serverIdleTimeoutMs, serverLifetimeMs, minPoolSize } = this.limits
+    if (queryTimeoutMs > 0) this.lanes.endOverdue(nowMs, queryTimeoutMs)
     for (const server of [...this.#idle]) {
       const isSpare = this.#servers.size > minPoolSize
       const idleTooLong =
@@ -238,6 +292,7 @@ export class Pool implements ServerOwner {
         if (!server.isClosed) server.checkIn()
       })
     }
+    if (this.#hasLanes && server.fixedKey === this.#cleanKey && this.lanes.adopt(server)) return
     this.#idle.push(server)
     this.#serveNext()
   }
@@ -264,6 +319,10 @@ export class Pool implements ServerOwner {
     }
     if (found < 0) return undefined
     return found === idle.length - 1 ? idle.pop() : idle.splice(found, 1)[0]
+  }
+
+  #takeIdleLane(client: Client): ServerConnection | undefined {
+    return this.lanes.releaseIdle(server => suits(server, client)) ? this.#takeIdle(client) : undefined
   }
 
   /** Whether one more may be opened; a connection that is idle but does not fit gives way. */
@@ -347,6 +406,7 @@ export class Pool implements ServerOwner {
         target,
         parameters: this.#onServer(parameters),
         parametersKey: client ? client.parametersKey : this.#cleanKey,
+        fixedKey: client ? client.startup.fixedKey : this.#cleanKey,
         native: client?.startup.settings ?? Settings.none,
         credentials: client ? client.credentials : this.#credentials,
         reusable: !client?.replication,
@@ -391,9 +451,14 @@ export class Pool implements ServerOwner {
   }
 }
 
-/** Whether a client may use a connection, perhaps after bringing its settings onto it. */
+/** Whether a client may use a connection now, perhaps after bringing its settings onto it. */
 function fits(server: ServerConnection, client: Client): boolean {
-  if (client.replication || !server.isFree) return false
+  return server.isFree && suits(server, client)
+}
+
+/** Whether a client may use a connection when it is free. */
+function suits(server: ServerConnection, client: Client): boolean {
+  if (client.replication) return false
   // What a secret was needed for is not for a client that nobody has checked: logins were passed through since.
   if (client.credentials === undefined && !server.isTrusting) return false
   if (server.parametersKey === client.parametersKey && !client.session) return true

@@ -1,98 +1,114 @@
-import { callEffects, laterEffects } from '../sql/session-effects.ts'
-import { writeQueryBytes } from '../wire/messages.ts'
-import type { Database } from './database.ts'
-import type { PoolMode } from './limits.ts'
+import { readErrorFields } from '../wire/messages.ts'
+import type { Client } from './client.ts'
+import type { ClientHost } from './client-host.ts'
 import type { PooledSession } from './pooled-session.ts'
 import type { ServerConnection } from './server.ts'
-import { readSettingAnswer, writeSessionQuestion, writeSettingQuestion } from './session-question.ts'
-import { settingsChange } from './settings.ts'
+import { bringSettings, settleSession } from './session-exchange.ts'
+
+/** A client of a shared pool. */
+export type PooledClient = Client & { readonly session: PooledSession }
 
 /**
- * Makes a server connection's settings those of a client. `done` gets the body of PostgreSQL's error when that does
- * not work; then nobody knows what the settings are.
+ * What lies between getting a server connection and working on it:
+ *
+ * ```
+ * attach -> the server has replayed what the client can have read elsewhere, or another one is looked for
+ *        -> what the database's functions do is known
+ *        -> the server has the client's settings
+ *        -> start
+ * ```
+ * While the server is asked for any of that the client is held. When the server is lost meanwhile, nothing of what the
+ * client wants was sent to it, and another one is looked for.
  */
-export function bringSettings(
-  session: PooledSession,
-  server: ServerConnection,
-  forgetsSequences: boolean,
-  done: (failure: Buffer | undefined) => void,
-): void {
-  const { settings } = session
-  const statements = settingsChange(server.settings, settings)
-  if (forgetsSequences) {
-    statements.push('DISCARD SEQUENCES')
-    server.sequenceOwner = undefined
+export function checkOut(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const { node } = server.target
+  if (client.route === 'replica' && client.readOn !== '' && client.readOn !== node) {
+    return catchUp(client, server, host)
   }
-  server.customNames = union(server.customNames, settings.customNames)
-  server.ask(Buffer.concat(statements.map(writeQueryBytes)), statements.length, answer => {
-    if (!answer.failed) server.settings = settings
-    done(answer.failed ? (answer.error ?? noError) : undefined)
+  client.readOn = node
+  learnFacts(client, server, host)
+}
+
+/** The client has read on another node, and must not see less on this one. */
+function catchUp(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const { node } = server.target
+  client.hold()
+  host.catchUp(client, client.readOn, client.restingSinceMs, server, isCaughtUp => {
+    if (!client.isHeld || retriesElsewhere(client, server, host)) return
+    if (isCaughtUp) {
+      client.readOn = node
+      return learnFacts(client, server, host)
+    }
+    client.leave(server)
+    server.checkIn()
+    client.avoid(node)
+    host.acquire(client)
   })
 }
 
-const noError = Buffer.from('Mthe server did not answer\0\0')
-
-/**
- * Asks a server connection at rest what the session on it holds, and lets `session` learn it. Functions that were
- * not known when they were called are looked up first.
- */
-export function settleSession(
-  session: PooledSession,
-  server: ServerConnection,
-  database: Database,
-  user: string,
-  mode: PoolMode,
-  done: () => void,
-): void {
-  const { unknownCalls, changesCatalog } = session
-  if (unknownCalls.length > 0 || changesCatalog) {
-    session.unknownCalls = []
-    session.changesCatalog = false
-    if (changesCatalog) database.tellChange()
-    database.load(server, isLoaded => {
-      if (server.isClosed) return done()
-      session.note(callEffects(unknownCalls, database.facts))
-      if (unknownCalls.length > 0 && isLoaded) database.noteNoCalls(unknownCalls)
-      // They may have set anything under any name.
-      if (unknownCalls.length > 0 && !isLoaded) session.pinForGood('unseen_setting')
-      // What was run after the change was judged by what was known before it.
-      if (changesCatalog) session.note(laterEffects(database.facts))
-      session.changesCatalog = false
-      settleSession(session, server, database, user, mode, done)
-    })
-    return
-  }
-  const { onlyChanged } = session
-  if (onlyChanged !== undefined) return settleSetting(session, server, onlyChanged, done)
-  server.ask(writeSessionQuestion(session.customNames), 1, answer => {
-    if (server.isClosed) return done()
-    const settings = session.learn(answer, user)
-    if (settings) server.settings = settings
-    server.customNames = union(server.customNames, session.customNames)
-    if (mode !== 'auto' && session.isPinned) session.giveUpPins(server)
-    done()
+/** Without the facts every call would have to be taken for one that changes the session. */
+function learnFacts(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const database = host.knowledgeOf(client.database)
+  if (database.isLoaded) return bringOwn(client, server, host)
+  client.hold()
+  database.whenLoaded(server, () => {
+    if (client.isHeld && !retriesElsewhere(client, server, host)) bringOwn(client, server, host)
   })
 }
 
-/** The same when nothing but one setting can be another one. */
-function settleSetting(
-  session: PooledSession,
-  server: ServerConnection,
-  name: string,
-  done: () => void,
-): void {
-  server.ask(writeSettingQuestion(name), 1, answer => {
-    if (server.isClosed) return done()
-    const value = readSettingAnswer(answer, name)
-    server.customNames = union(server.customNames, session.customNames)
-    // Whatever was wrong, the next question is about everything.
-    if (value === undefined) session.doubt()
-    else server.settings = session.learnSetting(name, value, server.settings)
-    done()
+/** Brings what is the client's own, as far as the server does not have it. */
+function bringOwn(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const { session } = client
+  const { sequenceReaders } = host.knowledgeOf(client.database)
+  const isOthers = server.sequenceOwner !== undefined && server.sequenceOwner !== session
+  // What somebody else has drawn must not be told as what this client has.
+  const forgets = isOthers && sequenceReaders.has(client.user)
+  if (!forgets && server.settings.equals(session.settings)) client.start(server)
+  else bring(client, server, forgets, host)
+}
+
+function bring(client: PooledClient, server: ServerConnection, forgets: boolean, host: ClientHost): void {
+  client.hold()
+  bringSettings(client.session, server, forgets, failure => {
+    if (!client.isHeld || retriesElsewhere(client, server, host)) return
+    if (!failure) return client.start(server)
+    const wasUsed = server.settings.values.size > 0
+    server.isSpoiled = true
+    // What another client has left may be in the way; on a connection without settings it is the client's own.
+    if (wasUsed) {
+      server.abort()
+      retriesElsewhere(client, server, host)
+      return
+    }
+    if (!client.isGreeted) return client.refuse(failure)
+    const why = readErrorFields(failure).get('M') ?? ''
+    client.end('session_lost', `the session's settings could not be brought to ${server.target.node}: ${why}`)
   })
 }
 
-function union(some: ReadonlySet<string>, more: Iterable<string>): ReadonlySet<string> {
-  const added = [...more].filter(name => !some.has(name))
-  return added.length === 0 ? some : new Set([...some, ...added])
+function retriesElsewhere(client: PooledClient, server: ServerConnection, host: ClientHost): boolean {
+  if (!server.isClosed) return false
+  client.leave(server)
+  client.forgetTried()
+  host.acquire(client)
+  return true
+}
+
+/** Learns from the server what the session holds by now. The client is held meanwhile, and then goes on. */
+export function settle(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const { session } = client
+  client.hold()
+  settleSession(session, server, host.knowledgeOf(client.database), client.user, client.mode, () => {
+    if (!client.isHeld || server.isClosed) return
+    const before = session.pinsTold
+    if (before !== session.pins) {
+      session.pinsTold = session.pins
+      host.onPinned(client, before)
+    }
+    // What it had asked for when it connected is back after a RESET; a client that gives its server back gets it
+    // on the next one.
+    const goesOn = session.isPinned || client.hasAhead
+    if (goesOn && !server.settings.equals(session.settings)) bring(client, server, false, host)
+    else client.goOn(server)
+  })
 }

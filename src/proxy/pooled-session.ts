@@ -74,12 +74,12 @@ export class PooledSession {
     this.#setContext()
   }
 
-  /** What changes the meaning of a statement's text. */
   /** Whether the settings that count now are those of `context`: none was changed since, be it for a transaction. */
   get isInContext(): boolean {
     return !this.isDirty && !this.hasLocalSettings
   }
 
+  /** What changes the meaning of a statement's text. */
   get context(): string {
     return this.#context
   }
@@ -364,6 +364,13 @@ export class PooledSession {
     this.hasLongUnnamed = false
     this.#unnamed = new UnnamedParse(statement, server, this.#unnamed)
     return this.#unnamed
+  }
+
+  /** It was parsed, or is parsed where its failure is told by `dropUnnamed`. */
+  hasParsedUnnamed(statement: Statement): void {
+    this.hasLongUnnamed = false
+    if (this.#unnamed?.statement === statement && this.#unnamed.state === 'done') return
+    this.#unnamed = UnnamedParse.done(statement)
   }
 
   /** A Close of it is on its way: one that is discarded leaves it. */

@@ -270,7 +270,7 @@ export class ServerRelay {
 }
 
 /** The routine that raised an error is named the same in every language. */
-function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
+export function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
   return chunk.subarray(start, end).includes(planChanged)
 }
 
@@ -280,13 +280,13 @@ function isDescription(code: number): boolean {
   return code === Code.ParameterDescription || code === Code.RowDescription || code === Code.NoData
 }
 
-const noColumns = 'none'
+export const noColumns = 'none'
 
 /**
  * What PostgreSQL compares to tell whether a statement's result is another one: names, types and type modifiers of
  * the columns of a RowDescription.
  */
-function shapeOf(body: Buffer, start: number): string {
+export function shapeOf(body: Buffer, start: number): string {
   let shape = ''
   let at = start + 2
   for (let count = body.readUInt16BE(start); count > 0; count--) {

@@ -15,6 +15,7 @@ import {
   QuestionConversation,
 } from './conversations.ts'
 import type { NodeCounters } from './counters.ts'
+import type { PooledRelay } from './pooled-relay.ts'
 import type { Reported, ReportedValues } from './reported.ts'
 import { ServerRelay } from './server-relay.ts'
 import type { Settings } from './settings.ts'
@@ -52,6 +53,12 @@ export interface ServerUser {
   onServerLost(server: ServerConnection, message: string): void
 }
 
+/** Several clients at once, who read what a server connection says by themselves. */
+export interface SharedBy {
+  onBytes(chunk: Buffer): void
+  onLost(message: string): void
+}
+
 /** The pool that a server connection belongs to. */
 export interface ServerOwner {
   /** A login has succeeded without a challenge, or with one. */
@@ -67,6 +74,8 @@ export interface ServerOptions {
   credentials: ServerAccount | undefined
   /** Equal keys mean equal startup parameters: such connections can stand in for each other. */
   parametersKey: string
+  /** Equal keys mean equal parameters but for settings. */
+  fixedKey: string
   /** What a connection with these parameters has set by itself. */
   native: Settings
   /** Makes equal reports one object. */
@@ -111,6 +120,7 @@ const questionTimeoutMs = 30_000
 export class ServerConnection {
   readonly target: Target
   readonly parametersKey: string
+  readonly fixedKey: string
   readonly createdMs: number
   /** The pool it belongs to. */
   readonly owner: ServerOwner
@@ -120,6 +130,8 @@ export class ServerConnection {
   settings: Settings
   /** Prepared statements of pooled clients that it knows. */
   readonly statements = new ServerStatements()
+  /** What passes the bytes of pooled clients on to it, once it has had any. */
+  pooledRelay: PooledRelay | undefined
   /** What its unnamed prepared statement is; undefined when there is none or nobody knows. */
   unnamed: Statement | undefined
   /** Settings of a made-up class that were ever set on it: they never quite go away. */
@@ -132,6 +144,10 @@ export class ServerConnection {
   deallocating: (() => void) | undefined
   /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
   sequenceOwner: object | undefined
+  /** How long its last answer took. */
+  answerMs = 0
+  /** Bytes of what it has answered since it last had nothing to do. */
+  answerBytes = 0
   /** When the transaction that is open began; 0 when there is none. */
   transactionSinceMs = 0
   processId = 0
@@ -144,7 +160,7 @@ export class ServerConnection {
   #socket: Socket
   #security: LinkSecurity | undefined
   readonly #relayed = new ServerRelay({
-    onParameter: body => this.#noteParameter(body),
+    onParameter: body => this.noteParameter(body),
     onReady: () => this.#onReadyForQuery(),
     onStatementsGone: all => {
       this.#forgetStatements()
@@ -167,18 +183,20 @@ export class ServerConnection {
   #abandoned = false
   /** A prepared statement does not fit its tables any more: all are given up before the next client. */
   #plansChanged = false
-  readonly #idleConversation = new IdleConversation(body => this.#noteParameter(body))
+  readonly #idleConversation = new IdleConversation(body => this.noteParameter(body))
   #used = false
   #unitStartMs = 0
   #stats: DatabaseStats | undefined
   #cancels = 0
   #releaseWanted = false
   #asked: ((answer: Answer) => void) | undefined
+  #sharedBy: SharedBy | undefined
 
   constructor(options: ServerOptions, user: ServerUser) {
     this.#options = options
     this.target = options.target
     this.parametersKey = options.parametersKey
+    this.fixedKey = options.fixedKey
     this.owner = options.owner
     this.settings = options.native
     this.createdMs = options.clock.nowMs()
@@ -298,6 +316,43 @@ export class ServerConnection {
     this.#options.counters.idle--
   }
 
+  /** Gives an idle connection to several clients at once, until `unshare`. */
+  share(by: SharedBy): void {
+    this.#sharedBy = by
+    this.#state = State.Active
+    this.#conversation = undefined
+    this.#used = true
+    this.#options.counters.idle--
+  }
+
+  /** Nothing of those who have shared it is on the way. */
+  unshare(): void {
+    this.#sharedBy = undefined
+    this.checkIn()
+  }
+
+  get isShared(): boolean {
+    return this.#sharedBy !== undefined
+  }
+
+  /** Counts a unit of those who share it. */
+  countShared(ms: number, nowMs: number): void {
+    const { counters } = this.#options
+    counters.queries++
+    counters.latency.observe(ms)
+    this.#unitStartMs = nowMs
+    if (!this.#stats) return
+    this.#stats.queries++
+    this.#stats.transactions++
+    this.#stats.queryMs += ms
+    this.#stats.transactionMs += ms
+  }
+
+  /** A prepared statement does not fit its tables any more: all are given up before the next client. */
+  notePlansChanged(): void {
+    this.#plansChanged = true
+  }
+
   /** Hands the user's role to another object, without any change on the wire. */
   handOver(user: ServerUser | undefined): void {
     this.#user = user
@@ -326,7 +381,10 @@ export class ServerConnection {
   /** A request was passed on. */
   request(kind: Owed, nowMs: number, outcome?: Outcome): void {
     this.#used = true
-    if (this.owed.isEmpty) this.#unitStartMs = nowMs
+    if (this.owed.isEmpty) {
+      this.#unitStartMs = nowMs
+      this.answerBytes = 0
+    }
     if (this.#stats) countRequest(this.#stats, kind)
     if (!this.owed.push(kind, outcome)) return
     if (kind === Owed.Sync || kind === Owed.Query) this.unit++
@@ -493,6 +551,7 @@ export class ServerConnection {
   }
 
   #onData(chunk: Buffer): void {
+    if (this.#sharedBy) return this.#sharedBy.onBytes(chunk)
     if (this.#state === State.Active || this.#state === State.Finishing) return this.#relay(chunk)
     const conversation = this.#conversation
     if (!conversation || this.#state === State.Closed) return
@@ -509,6 +568,7 @@ export class ServerConnection {
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
     if (this.#relayed.takeRetry()) return this.#retry()
+    this.answerBytes += chunk.length
     this.#user?.onServerData(passed, this.isAtRest)
     if (this.#state !== State.Finishing) return
     if (this.owed.isCopyIn) this.abort()
@@ -524,6 +584,7 @@ export class ServerConnection {
     if (this.#stats) this.#countAnswer(this.#stats, nowMs)
     if (this.status === TransactionStatus.Idle) this.transactionSinceMs = 0
     else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
+    this.answerMs = nowMs - this.#unitStartMs
     this.#unitStartMs = nowMs
   }
 
@@ -535,7 +596,8 @@ export class ServerConnection {
     stats.transactionMs += nowMs - (this.transactionSinceMs || this.#unitStartMs)
   }
 
-  #noteParameter(body: Buffer): void {
+  /** The body of a ParameterStatus. */
+  noteParameter(body: Buffer): void {
     const parameter = readParameterStatus(body)
     if (parameter) this.reported = this.#options.reports.with(this.reported, parameter.name, parameter.value)
   }
@@ -603,7 +665,7 @@ export class ServerConnection {
 
   /** What a server says beside an answer is the client's. */
   #aside(code: number, body: Buffer): void {
-    if (code === Code.ParameterStatus) this.#noteParameter(body)
+    if (code === Code.ParameterStatus) this.noteParameter(body)
     this.#user?.onAside(code, frame(code, body))
   }
 
@@ -643,7 +705,7 @@ export class ServerConnection {
     if (isClean) return this.#becomeIdle()
     const inTransaction = this.status !== TransactionStatus.Idle
     this.#conversation = new QuestionConversation(inTransaction ? 2 : 1, (code, body) => {
-      if (code === Code.ParameterStatus) this.#noteParameter(body)
+      if (code === Code.ParameterStatus) this.noteParameter(body)
     })
     this.#socket.write(inTransaction ? Buffer.concat([rollback, discardAll]) : discardAll)
     const { timers, resetTimeoutMs } = this.#options
@@ -696,6 +758,12 @@ export class ServerConnection {
     const asked = this.#asked
     this.#asked = undefined
     asked?.({ failed: true, replies: [] })
+    const sharedBy = this.#sharedBy
+    this.#sharedBy = undefined
+    if (sharedBy) {
+      counters.serverLost++
+      sharedBy.onLost(message)
+    }
     if (user) {
       counters.serverLost++
       user.onServerLost(this, message)

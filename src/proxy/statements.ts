@@ -10,7 +10,10 @@ export class Statement {
   readonly body: Buffer
   /** What gives the text its meaning; see `StatementCache.of`. */
   readonly context: string
-  readonly #textEnd: number
+  /** Where its text ends in `body`. */
+  readonly textEnd: number
+  /** How often it came without a name, to be run by those who share server connections. */
+  uses = 0
   #effects: SessionEffects | undefined
   #version = -1
 
@@ -18,13 +21,13 @@ export class Statement {
     this.body = body
     this.context = context
     const textEnd = body.indexOf(0)
-    this.#textEnd = textEnd < 0 ? body.length : textEnd
+    this.textEnd = textEnd < 0 ? body.length : textEnd
   }
 
   /** What it may leave behind; looked through again when more is known of its database. */
   effectsIn(knowledge: StatementKnowledge): SessionEffects {
     if (this.#effects === undefined || this.#version !== knowledge.version) {
-      this.#effects = knowledge.effectsOf(this.body, 0, this.#textEnd)
+      this.#effects = knowledge.effectsOf(this.body, 0, this.textEnd)
       this.#version = knowledge.version
     }
     return this.#effects

@@ -4,6 +4,7 @@ import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
+import { StatementClasses } from '../sql/statement-classes.ts'
 import { type CancelKey, CancelKeys, readSecret } from './cancels.ts'
 import { Client } from './client.ts'
 import type { ClientHost } from './client-host.ts'
@@ -19,6 +20,8 @@ import type { DisconnectReason } from './failures.ts'
 import { Gates } from './gates.ts'
 import type { HandOver } from './hand-over.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
+import type { Lane } from './lanes/lane.ts'
+import { Sharing } from './lanes/sharing.ts'
 import { LimitsCache, type PoolMode, serverDatabase } from './limits.ts'
 import { Refuser } from './refuser.ts'
 import { ReportedValues } from './reported.ts'
@@ -80,6 +83,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #gates = new Gates()
   readonly #refuser: Refuser
   readonly #stats: StatsBook
+  readonly #sharing: Sharing
   readonly #pins = new PinLedger(this.counters.pinned)
   readonly #console: WorkerConsole
   readonly #timers: Timer[] = []
@@ -111,6 +115,7 @@ export class Worker implements ClientHost, StartupHost {
     this.#limits = new LimitsCache(options.settings)
     this.#databases = new Databases(options.clock, database => options.send({ kind: 'catalog', database }))
     this.#stats = new StatsBook(options.clock.nowMs())
+    this.#sharing = new Sharing(new StatementClasses(clock), this.counters.lanes, () => clock.nowMs(), log)
     this.#console = new WorkerConsole({
       ...options,
       counters: this.counters,
@@ -329,6 +334,11 @@ export class Worker implements ClientHost, StartupHost {
 
   acquire(client: Client): void {
     this.#dispatcher.acquire(client)
+  }
+
+  share(client: Client, request: Buffer): Lane | undefined {
+    const place = this.#dispatcher.sharingPlaceOf(client)
+    return place && this.#sharing.submit(client, request, place)
   }
 
   abandon(client: Client): void {

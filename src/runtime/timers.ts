@@ -7,6 +7,8 @@ export interface Timer {
 export interface Timers {
   after(delayMs: number, run: () => void): Timer
   every(periodMs: number, run: () => void): Timer
+  /** When everything that has come by now was looked at. */
+  soon(run: () => void): void
 }
 
 export const systemTimers: Timers = {
@@ -18,6 +20,9 @@ export const systemTimers: Timers = {
     const handle = setInterval(run, periodMs)
     handle.unref()
     return { cancel: () => clearInterval(handle) }
+  },
+  soon(run) {
+    setImmediate(run)
   },
 }
 

@@ -63,11 +63,12 @@ test('comments, nested too, separate and are not seen', () => {
   assert.deepEqual(tokensOf('a--x\nb/* /* y */ z */c -- end'), ['Word a', 'Word b', 'Word c'])
 })
 
-test('a constant with escapes goes on after a line break, a plain one ends', () => {
+test('a constant goes on after a line break, with escapes if it began with them', () => {
   assert.deepEqual(tokensOf("E'a'\n'\\'b' c"), ["String a'\n'\\'b", 'Word c'])
   assert.deepEqual(tokensOf("E'a' -- x\n  '\\'b' c"), ["String a' -- x\n  '\\'b", 'Word c'])
   assert.deepEqual(tokensOf("E'a' '\\' c"), ['String a', 'String \\', 'Word c'])
-  assert.deepEqual(tokensOf("'a'\n'\\' c"), ['String a', 'String \\', 'Word c'])
+  assert.deepEqual(tokensOf("'a'\n'\\' c"), ["String a'\n'\\", 'Word c'])
+  assert.deepEqual(tokensOf("X'a' -- x\n 'b' 'c'"), ["String a' -- x\n 'b", 'String c'])
   assert.deepEqual(tokensOf("'a'\n'\\'b' c", false), ["String a'\n'\\'b", 'Word c'])
   assert.deepEqual(tokensOf("N'\\'b' c", false), ["String \\'b", 'Word c'])
 })

@@ -14,10 +14,21 @@ export const Token = {
   Number: 4,
   /** `$1` */
   Parameter: 5,
-  /** Any other single character. */
+  /** An operator or a mark: one character, or those that PostgreSQL takes together (`<=`, `::`, `->>`). */
   Other: 6,
 } as const
 export type Token = (typeof Token)[keyof typeof Token]
+
+/** Forms of a string constant: what stands in it is read differently. */
+const Form = {
+  /** Backslashes escape unless standard_conforming_strings is on. */
+  Plain: 0,
+  Escaped: 1,
+  /** No quote can be in it. */
+  Bits: 2,
+  Unicode: 3,
+} as const
+type Form = (typeof Form)[keyof typeof Form]
 
 export class Lexer {
   kind: Token = Token.End
@@ -35,11 +46,13 @@ export class Lexer {
   isEncoded = false
   /** There was a constant that standard_conforming_strings would make another one. */
   isAmbiguous = false
+  /** A constant, a quoted identifier or a comment went on to the end of the text. */
+  isUnterminated = false
   #buffer: Uint8Array
   #at: number
   #limit: number
   /** Whether a backslash in a plain string constant is only a backslash. */
-  readonly #standardStrings: boolean
+  #standardStrings: boolean
   /** In the string constant that is being read. */
   #hasBackslash = false
 
@@ -48,6 +61,16 @@ export class Lexer {
     this.#at = start
     this.#limit = end
     this.#standardStrings = standardStrings
+  }
+
+  /** Begins anew with another text. */
+  reset(buffer: Uint8Array, start: number, end: number, standardStrings: boolean): void {
+    this.#buffer = buffer
+    this.#at = start
+    this.#limit = end
+    this.#standardStrings = standardStrings
+    this.isAmbiguous = false
+    this.isUnterminated = false
   }
 
   /** Where the next token is looked for. */
@@ -71,15 +94,11 @@ export class Lexer {
     }
     const byte = this.#buffer[at]!
     if (isWordStart(byte)) this.#word(at, byte)
-    else if (byte === quote) this.#string(at + 1, !this.#standardStrings, !this.#standardStrings, true)
+    else if (byte === quote) this.#string(at + 1, Form.Plain)
     else if (byte === doubleQuote) this.#quoted(at + 1, false)
     else if (byte === dollar) this.#dollar(at)
-    else if (isDigit(byte)) this.#number(at)
-    else {
-      this.kind = Token.Other
-      this.start = at
-      this.end = this.#at = at + 1
-    }
+    else if (isDigit(byte) || (byte === dot && isDigit(this.#byte(at + 1)))) this.#number(at)
+    else this.#other(at, byte)
     return true
   }
 
@@ -88,7 +107,7 @@ export class Lexer {
     return this.kind === Token.Quoted && this.isEncoded && this.#buffer[this.from] !== doubleQuote
   }
 
-  /** Whether the token is this single character. */
+  /** Whether the token is this character, or an operator that begins with it. */
   isOther(character: number): boolean {
     return this.kind === Token.Other && this.#buffer[this.start] === character
   }
@@ -165,6 +184,7 @@ export class Lexer {
         if (depth === 0) return
       } else this.#at++
     }
+    this.isUnterminated = true
   }
 
   #word(at: number, first: number): void {
@@ -174,13 +194,13 @@ export class Lexer {
     if (next === quote) {
       // E'..' has backslashes; B'..' and X'..' have none; N'..' is a plain constant.
       const letter = first | 0x20
-      if (letter === 0x65) return this.#string(at + 2, true, true)
-      if (letter === 0x62 || letter === 0x78) return this.#string(at + 2, false, true)
-      if (letter === 0x6e) return this.#string(at + 2, !this.#standardStrings, !this.#standardStrings, true)
+      if (letter === 0x65) return this.#string(at + 2, Form.Escaped)
+      if (letter === 0x62 || letter === 0x78) return this.#string(at + 2, Form.Bits)
+      if (letter === 0x6e) return this.#string(at + 2, Form.Plain)
     }
     if ((first | 0x20) === 0x75 && next === 0x26 && at + 2 < limit) {
       // U&'..' and U&".."
-      if (buffer[at + 2] === quote) return this.#string(at + 3, false, true)
+      if (buffer[at + 2] === quote) return this.#string(at + 3, Form.Unicode)
       if (buffer[at + 2] === doubleQuote) return this.#quoted(at + 3, true)
     }
     let hash = hashSeed
@@ -198,48 +218,47 @@ export class Lexer {
     this.hash = end - at > nameBytesMax ? hashOf(buffer, at, end, true) : hash
   }
 
-  /** `backslashes` escape; `isEncoded` when the bytes may not be the text. */
-  #string(start: number, backslashes: boolean, isEncoded: boolean, isPlain = false): void {
+  #string(start: number, form: Form): void {
     this.#hasBackslash = false
-    let at = this.#closingQuote(start, backslashes)
-    this.isEncoded = isEncoded
-    if (isPlain && this.#hasBackslash) this.isAmbiguous = true
-    if (backslashes) {
-      // A constant goes on after a line break, and its later pieces have escapes too.
-      for (let piece = this.#nextPiece(at); piece !== undefined; piece = this.#nextPiece(at)) {
-        at = this.#closingQuote(piece, true)
-      }
+    const escapes = form === Form.Escaped || (form === Form.Plain && !this.#standardStrings)
+    this.isEncoded = escapes || form !== Form.Plain
+    let at = this.#closingQuote(start, escapes, form)
+    // A constant goes on after a line break, and its later pieces have escapes if the first has.
+    for (let piece = this.#nextPiece(at); piece >= 0; piece = this.#nextPiece(at)) {
+      at = this.#closingQuote(piece, escapes, form)
+      this.isEncoded = true
     }
+    if (form === Form.Plain && this.#hasBackslash) this.isAmbiguous = true
     this.#between(Token.String, start, at)
   }
 
-  #closingQuote(start: number, backslashes: boolean): number {
+  #closingQuote(start: number, escapes: boolean, form: Form): number {
     const buffer = this.#buffer
     let at = start
     while (at < this.#limit) {
       const byte = buffer[at]!
       if (byte === backslash) {
         this.#hasBackslash = true
-        at += backslashes ? 2 : 1
+        at += escapes ? 2 : 1
       } else if (byte !== quote) at++
-      else if (at + 1 < this.#limit && buffer[at + 1] === quote) at += 2
+      else if (form !== Form.Bits && at + 1 < this.#limit && buffer[at + 1] === quote) at += 2
       else break
     }
     return at
   }
 
-  /** After the quote at `at`: where the next piece of the same constant begins, if a line break leads to one. */
-  #nextPiece(at: number): number | undefined {
+  /** After the quote at `at`: where the next piece of the same constant begins; -1 unless a line break leads to one. */
+  #nextPiece(at: number): number {
     let hasLineBreak = false
     for (let next = at + 1; next < this.#limit; next++) {
       const byte = this.#buffer[next]!
-      if (byte === quote) return hasLineBreak ? next + 1 : undefined
+      if (byte === quote) return hasLineBreak ? next + 1 : -1
       if (byte === 0x0a || byte === 0x0d) hasLineBreak = true
       else if (byte === 0x2d && this.#buffer[next + 1] === 0x2d) {
         while (next + 1 < this.#limit && !isLineBreak(this.#buffer[next + 1]!)) next++
-      } else if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return undefined
+      } else if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return -1
     }
-    return undefined
+    return -1
   }
 
   #quoted(start: number, isUnicode: boolean): void {
@@ -290,6 +309,7 @@ export class Lexer {
         return
       }
     }
+    this.isUnterminated = true
     this.kind = Token.String
     this.isEncoded = false
     this.start = end + 1
@@ -297,26 +317,77 @@ export class Lexer {
   }
 
   #number(at: number): void {
-    const buffer = this.#buffer
-    let end = at + 1
-    while (end < this.#limit) {
-      const byte = buffer[end]!
-      if (!isDigit(byte) && byte !== 0x2e && byte !== 0x5f) {
-        if ((byte | 0x20) !== 0x65) break
-        // An exponent has digits; without them the letter begins the next token.
-        const sign = buffer[end + 1]
-        const digit = sign === 0x2b || sign === 0x2d ? end + 2 : end + 1
-        if (digit >= this.#limit || !isDigit(buffer[digit]!)) break
-        end = digit
-      }
-      end++
-    }
     this.kind = Token.Number
+    this.start = at
+    this.end = this.#at = this.#radixEnd(at) || this.#decimalEnd(at)
+  }
+
+  /** `1`, `1.5`, `.5`, `1.`, `1_000`, each with an exponent if digits follow the letter. */
+  #decimalEnd(at: number): number {
+    let end = this.#digitsEnd(at)
+    // Of two dots neither belongs to the number.
+    if (this.#byte(end) === dot && this.#byte(end + 1) !== dot) end = this.#digitsEnd(end + 1)
+    if ((this.#byte(end) | 0x20) !== 0x65) return end
+    const sign = this.#byte(end + 1)
+    const digit = sign === plus || sign === minus ? end + 2 : end + 1
+    return isDigit(this.#byte(digit)) ? this.#digitsEnd(digit) : end
+  }
+
+  #digitsEnd(at: number): number {
+    let end = at
+    while (isDigit(this.#byte(end)) || (end > at && this.#byte(end) === 0x5f && isDigit(this.#byte(end + 1))))
+      end++
+    return end
+  }
+
+  /** Behind `0x1F`, `0o17`, `0b01`, as PostgreSQL 16 and later read them; 0 when it is none of these. */
+  #radixEnd(at: number): number {
+    if (this.#byte(at) !== 0x30) return 0
+    const letter = this.#byte(at + 1) | 0x20
+    const radix = letter === 0x78 ? 16 : letter === 0x6f ? 8 : letter === 0x62 ? 2 : 0
+    if (radix === 0) return 0
+    let end = at + 2
+    for (;;) {
+      const digit = this.#byte(end) === 0x5f ? end + 1 : end
+      if (digitValue(this.#byte(digit)) >= radix) return end > at + 2 ? end : 0
+      end = digit + 1
+    }
+  }
+
+  #other(at: number, byte: number): void {
+    let end = at + 1
+    if (operatorBytes[byte] !== 0) end = this.#operatorEnd(at)
+    else if (byte === colon && (this.#byte(end) === colon || this.#byte(end) === equals)) end++
+    else if (byte === dot && this.#byte(end) === dot) end++
+    this.kind = Token.Other
     this.start = at
     this.end = this.#at = end
   }
 
+  /** PostgreSQL documentation, "Operators": no comment begins in one, and few end in a sign. */
+  #operatorEnd(at: number): number {
+    const buffer = this.#buffer
+    let end = at + 1
+    while (end < this.#limit && operatorBytes[buffer[end]!] !== 0) {
+      const pair = (buffer[end - 1]! << 8) | buffer[end]!
+      if (pair === 0x2d2d || pair === 0x2f2a) {
+        end--
+        break
+      }
+      end++
+    }
+    for (let index = at; index < end - 1; index++) if (operatorBytes[buffer[index]!] === 2) return end
+    while (end > at + 1 && (buffer[end - 1] === plus || buffer[end - 1] === minus)) end--
+    return end
+  }
+
+  /** 0 beyond the end. */
+  #byte(at: number): number {
+    return at < this.#limit ? this.#buffer[at]! : 0
+  }
+
   #between(kind: Token, start: number, end: number): void {
+    if (end >= this.#limit) this.isUnterminated = true
     this.kind = kind
     this.start = Math.min(start, this.#limit)
     this.end = Math.min(end, this.#limit)
@@ -335,6 +406,16 @@ const quote = 0x27
 const doubleQuote = 0x22
 const backslash = 0x5c
 const dollar = 0x24
+const dot = 0x2e
+const colon = 0x3a
+const equals = 0x3d
+const plus = 0x2b
+const minus = 0x2d
+
+/** 0 for what is in no operator; 2 for what lets one end in a sign. */
+const operatorBytes = new Uint8Array(256)
+for (const byte of Buffer.from('+-*/<>=')) operatorBytes[byte] = 1
+for (const byte of Buffer.from('~!@#%^&|`?')) operatorBytes[byte] = 2
 
 /** PostgreSQL cuts identifiers to so many bytes. */
 export const nameBytesMax = 63
@@ -371,6 +452,13 @@ const simpleEscapes = new Map([
 
 function isDigit(byte: number): boolean {
   return byte >= 0x30 && byte <= 0x39
+}
+
+/** 255 for none. */
+function digitValue(byte: number): number {
+  if (isDigit(byte)) return byte - 0x30
+  const letter = byte | 0x20
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : 255
 }
 
 function isWordStart(byte: number): boolean {

@@ -162,6 +162,10 @@ export function writeExecute(portal: string): Buffer {
   return frame(Client.Execute, Buffer.from(`${portal}\0\0\0\0\0`, 'utf8'))
 }
 
+export function writeDescribeStatement(name: string): Buffer {
+  return frame(Client.Describe, Buffer.from(`S${name}\0`, 'utf8'))
+}
+
 export function writeCloseStatement(name: string): Buffer {
   return frame(Client.Close, Buffer.from(`S${name}\0`, 'utf8'))
 }

@@ -40,6 +40,13 @@ export class Scanner {
     return bytes
   }
 
+  /** What comes next is the beginning of another stream. */
+  reset(): void {
+    this.remainingBytes = 0
+    this.violation = false
+    this.#headerSeen = 0
+  }
+
   /** Forgets the message whose header was just read: the caller keeps it and passes it again from its beginning. */
   rewind(): void {
     this.remainingBytes = 0

@@ -28,6 +28,10 @@ export class FakeTime implements Clock, Timers {
     return this.add({ atMs: this.timeMs + periodMs, periodMs, run })
   }
 
+  soon(run: () => void): void {
+    setImmediate(run)
+  }
+
   /** Moves time on, running what falls due in its order, each with everything it sets off at once. */
   async pass(durationMs: number): Promise<void> {
     const endMs = this.timeMs + durationMs

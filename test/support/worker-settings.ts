@@ -15,6 +15,8 @@ export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {
     userClientsMax: 0,
     waitingMax: 1000,
     preparedMax: 200,
+    lanes: false,
+    prepareUnnamed: false,
     queryTimeoutMs: 0,
     transactionTimeoutMs: 0,
     idleTransactionTimeoutMs: 0,

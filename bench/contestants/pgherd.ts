@@ -1,0 +1,67 @@
+import { join } from 'node:path'
+import type { Contestant, Setup } from './contestant.ts'
+
+export interface PgherdBuild {
+  /** `pgherd`, or the name of a variant. */
+  name: string
+  version: string
+  /** Its compiled `main.js`. */
+  main: string
+  /** Differs from the defaults: values by dotted key, such as `proxy.lanes`. */
+  settings: Record<string, unknown>
+  /** Options for Node.js, such as `--cpu-prof`. */
+  nodeOptions: readonly string[]
+}
+
+/** pgherd with its defaults, but for the limits that are the same for all. */
+export function pgherd(build: PgherdBuild): Contestant {
+  return {
+    name: build.name,
+    title: build.name,
+    version: build.version,
+    checksPasswords: true,
+    isSubject: true,
+    asServerAccount: false,
+    launch: setup => ({
+      files: { 'pgherd.json': `${JSON.stringify(configOf(build, setup), null, 2)}\n` },
+      command: [
+        process.execPath,
+        ...build.nodeOptions,
+        build.main,
+        'up',
+        '--config',
+        join(setup.dir, 'pgherd.json'),
+      ],
+    }),
+  }
+}
+
+function configOf(build: PgherdBuild, setup: Setup): Record<string, unknown> {
+  const [port, readPort, adminPort] = setup.ports
+  const method = setup.login === 'scram' ? 'scram-sha-256' : 'trust'
+  const config: Record<string, unknown> = {
+    store: { path: ':memory:' },
+    log: { level: 'warn' },
+    admin: { port: adminPort },
+    nodes: [{ name: 'a', host: '127.0.0.1', port: setup.serverPort }],
+    proxy: {
+      port,
+      read_port: readPort,
+      default_pool_size: setup.poolSize,
+      max_client_conn: setup.clientsMax,
+      ...(setup.workers !== undefined && { workers: setup.workers }),
+      auth: {
+        method: 'proxy',
+        users_file: setup.usersFile,
+        rules: [{ type: 'host', database: 'all', user: 'all', address: 'all', method }],
+      },
+    },
+  }
+  for (const [key, value] of Object.entries(build.settings)) setDotted(config, key.split('.'), value)
+  return config
+}
+
+function setDotted(target: Record<string, unknown>, [key, ...rest]: string[], value: unknown): void {
+  if (rest.length === 0) target[key!] = value
+  else setDotted((target[key!] ??= {}) as Record<string, unknown>, rest, value)
+}

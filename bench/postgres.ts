@@ -1,0 +1,89 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { deriveKeys, formatVerifier, makeVerifier, type ScramKeys } from '../src/auth/scram.ts'
+import { startTestCluster, type TestCluster } from '../test/support/postgres.ts'
+import { runProgram } from './command.ts'
+import { benchDatabase, benchUser } from './contestants/contestant.ts'
+import { BenchError } from './error.ts'
+
+const password = 'bench-password'
+const salt = Buffer.from('salt of the bench')
+const iterations = 4096
+const setUpLimitMs = 120_000
+/** Rows of pgbench_accounts for each unit of scale. */
+export const accountsPerScale = 100_000
+
+/** What differs from PostgreSQL's defaults, but for the number of connections. */
+export const serverSettings = {
+  // The tables of pgbench fit into it.
+  shared_buffers: '512MB',
+  max_wal_size: '4GB',
+  checkpoint_timeout: '1h',
+  // It would work in one contestant's turn and not in another's.
+  autovacuum: 'off',
+  // The proxies are compared, not the disks.
+  fsync: 'off',
+}
+
+/** The PostgreSQL that all contestants lead to. It trusts everybody on the loopback interface. */
+export class BenchPostgres {
+  readonly port: number
+  readonly pid: number
+  readonly version: string
+  /** A folder for files of the contestants and the load; its owner is the server's account. */
+  readonly dir: string
+  readonly usersFile: string
+  /** What proves the user's password without the work of hashing it. */
+  readonly keys: ScramKeys
+  readonly scale: number
+  readonly #cluster: TestCluster
+  #accounts: Promise<void> | undefined
+
+  private constructor(cluster: TestCluster, pid: number, usersFile: string, keys: ScramKeys, scale: number) {
+    this.port = cluster.primary.port
+    this.pid = pid
+    this.version = cluster.binaries.version
+    this.dir = cluster.dir
+    this.usersFile = usersFile
+    this.keys = keys
+    this.scale = scale
+    this.#cluster = cluster
+  }
+
+  /** Throws what the server says when it does not start. `scale` is that of pgbench's tables. */
+  static async start(connectionsMax: number, scale: number): Promise<BenchPostgres> {
+    const cluster = await startTestCluster({
+      settings: { ...serverSettings, max_connections: String(connectionsMax) },
+    })
+    try {
+      await cluster.primary.query(`create role ${benchUser} superuser login password '${password}'`)
+      const secret = formatVerifier(await makeVerifier(password, salt, iterations))
+      const keys = await deriveKeys(password, salt, iterations)
+      const usersFile = join(cluster.dir, 'users.txt')
+      await writeFile(usersFile, `"${benchUser}" "${secret}"\n`, { mode: 0o600 })
+      const pid = await cluster.primary.pid()
+      if (pid === undefined) throw new BenchError('not_started', 'PostgreSQL ended after its start')
+      return new BenchPostgres(cluster, pid, usersFile, keys, scale)
+    } catch (cause) {
+      await cluster.stop()
+      throw cause
+    }
+  }
+
+  async query(sql: string): Promise<void> {
+    await this.#cluster.primary.query(sql, setUpLimitMs)
+  }
+
+  /** Makes the tables of pgbench, once. */
+  accounts(): Promise<void> {
+    this.#accounts ??= runProgram('pgbench', [
+      ...['-h', '127.0.0.1', '-p', String(this.port), '-U', benchUser],
+      ...['-i', '-q', '-s', String(this.scale), benchDatabase],
+    ]).then(() => this.query('checkpoint'))
+    return this.#accounts
+  }
+
+  stop(): Promise<void> {
+    return this.#cluster.stop()
+  }
+}

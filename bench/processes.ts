@@ -1,0 +1,84 @@
+import { readdirSync, readFileSync } from 'node:fs'
+
+/** Processor time and memory of processes, from Linux's /proc. */
+
+interface ProcessRow {
+  parent: number
+  /** Of the process itself, and of those of its children that have ended. */
+  ticks: number
+}
+
+/** All processes of the machine at one moment. */
+export type ProcessTable = ReadonlyMap<number, ProcessRow>
+
+/** A tick is 10 ms wherever Linux runs today. */
+const tickMs = 10
+const megabyteKb = 1024
+
+export function readProcesses(): ProcessTable {
+  const rows = new Map<number, ProcessRow>()
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue
+    const row = parseStat(readOrEmpty(`/proc/${entry}/stat`))
+    if (row) rows.set(Number(entry), row)
+  }
+  return rows
+}
+
+/** One line of /proc/<pid>/stat; the name in brackets may hold anything. Undefined for a process that is gone. */
+export function parseStat(stat: string): ProcessRow | undefined {
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  if (fields.length < 15) return undefined
+  const [user, system, waitedUser, waitedSystem] = fields.slice(11, 15).map(Number)
+  return { parent: Number(fields[1]), ticks: user! + system! + waitedUser! + waitedSystem! }
+}
+
+/** A process and all that descend from it; nothing when it is gone. */
+export function treeOf(table: ProcessTable, root: number): number[] {
+  const children = new Map<number, number[]>()
+  for (const [pid, { parent }] of table) {
+    const siblings = children.get(parent)
+    if (siblings) siblings.push(pid)
+    else children.set(parent, [pid])
+  }
+  const tree = table.has(root) ? [root] : []
+  for (const pid of tree) tree.push(...(children.get(pid) ?? []))
+  return tree
+}
+
+/** Processor time that a process and all that descend or have descended from it have used. */
+export function processorMs(table: ProcessTable, root: number | undefined): number {
+  if (root === undefined) return 0
+  return treeOf(table, root).reduce((sum, pid) => sum + table.get(pid)!.ticks * tickMs, 0)
+}
+
+/** Memory of processes: their share of it (PSS), and resident with shared pages counted for each (RSS). */
+export function memoryOf(pids: readonly number[]): { memoryMb: number; residentMb: number } {
+  let memoryKb = 0
+  let residentKb = 0
+  for (const pid of pids) {
+    const rollup = readOrEmpty(`/proc/${pid}/smaps_rollup`)
+    memoryKb += kilobytes(rollup, 'Pss')
+    residentKb += kilobytes(rollup, 'Rss')
+  }
+  return { memoryMb: memoryKb / megabyteKb, residentMb: residentKb / megabyteKb }
+}
+
+/** The most that each of the processes has ever held, together. */
+export function peakMb(pids: readonly number[]): number {
+  const peaksKb = pids.map(pid => kilobytes(readOrEmpty(`/proc/${pid}/status`), 'VmHWM'))
+  return peaksKb.reduce((sum, each) => sum + each, 0) / megabyteKb
+}
+
+function kilobytes(text: string, field: string): number {
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0)
+}
+
+/** A process may end between the listing and the reading. */
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}

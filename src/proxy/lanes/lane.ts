@@ -1,0 +1,539 @@
+import { Server as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
+import {
+  frame,
+  readyForQueryIdle,
+  writeCloseStatement,
+  writeDescribeStatement,
+  writeErrorResponse,
+} from '../../wire/messages.ts'
+import { Scanner } from '../../wire/scanner.ts'
+import type { NamedStatement } from '../pooled-session.ts'
+import type { ServerConnection } from '../server.ts'
+import { isPlanChanged, noColumns, shapeOf } from '../server-relay.ts'
+import type { Statement } from '../statements.ts'
+import { type Learned, stallMs } from './learned.ts'
+import { LaneOutput } from './output.ts'
+import { type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
+import { UnitKind, type UnitReader } from './unit-reader.ts'
+
+/** What a lane tells the lanes around it. */
+export interface LaneEvents {
+  /** There is something to send, by `flush`, when everything that has come by now was looked at. */
+  onDirty(lane: Lane): void
+  /** Units were answered. */
+  onAnswered(lane: Lane, units: number, nowMs: number): void
+  /** It has nothing to do any more and was asked to end. */
+  onDone(lane: Lane): void
+  onLost(lane: Lane): void
+  /** Units were given back to be run elsewhere. */
+  onGivenBack(reason: 'stall' | 'cancel' | 'lost' | 'plan', units: number): void
+  /** The server has said what no single read can bring about. */
+  onBroken(lane: Lane, problem: string): void
+  nowMs(): number
+}
+
+/** A statement that a unit binds. */
+export interface Bound {
+  statement: Statement
+  /** Undefined for the unnamed statement. */
+  named: NamedStatement | undefined
+  /** What was prepared before this moment may mean something else by now. */
+  changedAt: number
+  /** Most named statements on a server connection. */
+  preparedMax: number
+}
+
+/** What a client does not read is kept up to here; then the others in its lane are run elsewhere, and the lane waits. */
+const unreadBytesMax = 256 * 1024
+/** What a server does not take is kept up to here before the lane gets no more. */
+const unsentBytesMax = 256 * 1024
+
+/**
+ * A server connection that several clients use at once: each sends units of its own, which the server works off in
+ * order, and gets its own answers. Every unit has its own Sync or is its own Query, so each is a transaction of its
+ * own, and an error ends nobody else's.
+ *
+ * Nothing is copied but what is sent, once; answers are passed on as they lie in the piece that was read.
+ */
+export class Lane {
+  readonly server: ServerConnection
+  readonly #events: LaneEvents
+  readonly #units = new UnitRing()
+  readonly #output = new LaneOutput()
+  readonly #scanner = new Scanner()
+  /** The beginning of a message that has to be seen as a whole. */
+  #kept: Buffer[] = []
+  #keptBytes = 0
+  #neededBytes = 0
+  /** Since when the server works on the head. */
+  #headSinceMs = 0
+  /** No unit joins: it is to end, or to drain. */
+  #isClosing = false
+  /** Joins again when all its units are answered. */
+  #isRelieved = false
+  #cancels = 0
+  /** The client of the head does not read its answer. */
+  #isPaused = false
+  #isOver = false
+  /** When it had nothing more to do. */
+  idleSinceMs: number
+
+  constructor(server: ServerConnection, events: LaneEvents) {
+    this.server = server
+    this.#events = events
+    this.idleSinceMs = events.nowMs()
+    server.share({
+      onBytes: chunk => this.#onBytes(chunk),
+      onLost: message => this.#onLost(message),
+    })
+  }
+
+  /** Units on their way; those that nobody waits for any more are counted too. */
+  get count(): number {
+    return this.#units.count
+  }
+
+  /** Whether a unit may join. */
+  get isOpen(): boolean {
+    return (
+      !this.#isClosing &&
+      !this.#isRelieved &&
+      !this.#isOver &&
+      this.#cancels === 0 &&
+      !this.#isPaused &&
+      this.server.unsentBytes < unsentBytesMax
+    )
+  }
+
+  /** For how long the server has worked on the head. */
+  headMs(nowMs: number): number {
+    return this.#units.count === 0 ? 0 : nowMs - this.#headSinceMs
+  }
+
+  // In.
+
+  /** A unit joins. `bound` for extended messages whose statement is prepared here, as it is otherwise. */
+  submit(
+    client: LaneClient,
+    request: Buffer,
+    reader: UnitReader,
+    learned: Learned,
+    bound: Bound | undefined,
+    nowMs: number,
+  ): void {
+    const isIdle = this.#units.count === 0
+    const unit = this.#units.push()
+    unit.client = client
+    unit.request = request
+    unit.learned = learned
+    unit.submittedMs = nowMs
+    if (isIdle) this.#headSinceMs = nowMs
+    unit.isParsing = reader.kind === UnitKind.Parsed
+    if (bound) this.#bind(unit, reader, bound)
+    else this.#output.add(request)
+    // Nobody else is there to send something together with.
+    if (isIdle) this.flush()
+    else this.#events.onDirty(this)
+  }
+
+  #bind(unit: LaneUnit, reader: UnitReader, bound: Bound): void {
+    const { statement, named, preparedMax } = bound
+    const { statements } = this.server
+    const { request } = unit
+    const isParsed = reader.kind === UnitKind.Parsed
+    let name = statements.use(statement)
+    if (name !== undefined && isParsed && statements.shapeOf(statement)!.parsedAt < bound.changedAt) {
+      this.#output.add(writeCloseStatement(name))
+      unit.ownCloses++
+      statements.forget(statement, name)
+      name = undefined
+    }
+    if (name === undefined) {
+      const evicted = statements.evict(preparedMax - 1)
+      if (evicted) {
+        this.#output.add(writeCloseStatement(evicted.name))
+        unit.ownCloses++
+      }
+      name = statements.add(statement, this.server.unit)
+      this.#output.add(statement.parse(name))
+      unit.preparing = statement
+      unit.hidesParse = !isParsed
+    } else {
+      unit.skipsParse = isParsed
+      unit.isParsing = false
+    }
+    unit.statement = statement
+    unit.name = name
+    if (named?.shape !== undefined && !reader.describes) {
+      const there = statements.shapeOf(statement)
+      unit.named = named
+      if (there?.shape === undefined) {
+        this.#output.add(writeDescribeStatement(name))
+        unit.hidesDescription = true
+      }
+    }
+    const nameBytes = reader.nameEnd - reader.nameStart
+    this.#output.addBind(name, reader.bindBodyBytes, nameBytes, request, reader.nameEnd)
+  }
+
+  /** Sends what has come together. */
+  flush(): void {
+    if (this.#output.isEmpty || this.#isOver) return
+    this.server.write(this.#output.take())
+    this.#output.reuse(this.server.unsentBytes === 0)
+  }
+
+  // Out.
+
+  #onBytes(piece: Buffer): void {
+    const chunk = this.#join(piece)
+    if (!chunk) return
+    const scanner = this.#scanner
+    const end = chunk.length
+    const nowMs = this.#events.nowMs()
+    let from = 0
+    let until = end
+    let answered = 0
+    let at = 0
+    while ((at = scanner.next(chunk, at, end)) >= 0) {
+      const { code, bodyBytes } = scanner
+      // Rows pass as they come, whatever their size. All else has to be here as a whole.
+      if (code === Code.DataRow) continue
+      const messageEnd = at + bodyBytes
+      if (messageEnd > end) {
+        scanner.rewind()
+        until = at - headerBytes
+        this.#keep(chunk, until, headerBytes + bodyBytes)
+        break
+      }
+      if (code === Code.ReadyForQuery) {
+        if (chunk[at] !== TransactionStatus.Idle) return this.#break('a read has opened a transaction')
+        if (this.#units.count === 0) return this.#break('an answer that nobody has asked for')
+        this.#finish(chunk, from, messageEnd, nowMs)
+        if (this.#isOver) return
+        from = messageEnd
+        answered++
+      } else if (this.#hides(code, chunk, at, messageEnd)) {
+        this.#pass(chunk, from, at - headerBytes)
+        from = messageEnd
+      }
+      if (this.#isOver) return
+    }
+    if (scanner.violation) return this.#break('a message has an impossible length')
+    if (at < 0) {
+      const partial = scanner.takePartialHeader()
+      if (partial > 0) {
+        until = end - partial
+        this.#keep(chunk, until, headerBytes)
+      }
+    }
+    this.#pass(chunk, from, until)
+    if (answered > 0) this.#onAnswered(answered, nowMs)
+  }
+
+  #join(piece: Buffer): Buffer | undefined {
+    if (this.#keptBytes === 0) return piece
+    this.#kept.push(piece)
+    this.#keptBytes += piece.length
+    if (this.#keptBytes < this.#neededBytes) return undefined
+    const chunk = Buffer.concat(this.#kept, this.#keptBytes)
+    this.#kept = []
+    this.#keptBytes = 0
+    return chunk
+  }
+
+  #keep(chunk: Buffer, start: number, bytes: number): void {
+    const rest = Buffer.from(chunk.subarray(start))
+    this.#kept = [rest]
+    this.#keptBytes = rest.length
+    this.#neededBytes = bytes
+  }
+
+  /** Whether a message that is here as a whole is not for the client of the head. */
+  #hides(code: number, chunk: Buffer, at: number, end: number): boolean {
+    const { head } = this.#units
+    switch (code) {
+      case Code.ParameterStatus:
+        this.server.noteParameter(chunk.subarray(at, end))
+        return true
+      case Code.NotificationResponse:
+        return true
+      case Code.NoticeResponse:
+        return head === undefined
+      case Code.ErrorResponse:
+        return this.#onError(chunk, at, end, head)
+      case Code.CopyInResponse:
+      case Code.CopyOutResponse:
+      case Code.CopyBothResponse:
+        this.#break('a read has begun to copy')
+        return true
+      default:
+        return head !== undefined && this.#isOwn(code, chunk, at, head)
+    }
+  }
+
+  /** Answers to what the proxy has sent on its own account come before the client's own. */
+  #isOwn(code: number, chunk: Buffer, at: number, head: LaneUnit): boolean {
+    const { statements } = this.server
+    switch (code) {
+      case Code.CloseComplete:
+        if (head.ownCloses === 0) return false
+        head.ownCloses--
+        return true
+      case Code.ParseComplete:
+        if (head.preparing) statements.confirm(head.preparing, head.name)
+        head.preparing = undefined
+        head.isParsing = false
+        return head.hidesParse
+      case Code.ParameterDescription:
+        return head.hidesDescription
+      case Code.RowDescription:
+      case Code.NoData:
+        if (!head.hidesDescription) return false
+        head.hidesDescription = false
+        statements.describe(head.statement!, head.name, code === Code.NoData ? noColumns : shapeOf(chunk, at))
+        return true
+      case Code.BindComplete:
+        // Columns other than those it was told are for the client's own connection to refuse.
+        if (head.named && statements.shapeOf(head.statement!)?.shape !== head.named.shape)
+          this.#takeBack(head)
+        return false
+      default:
+        return false
+    }
+  }
+
+  /** Whether an error is not the client's. */
+  #onError(chunk: Buffer, at: number, end: number, head: LaneUnit | undefined): boolean {
+    const body = chunk.subarray(at, end)
+    if (body.includes(fatal) || body.includes(panic)) {
+      // The connection is about to end, and all units are run elsewhere.
+      this.#isClosing = true
+      return true
+    }
+    if (!head) return true
+    if (head.preparing) {
+      this.server.statements.forget(head.preparing, head.name)
+      head.preparing = undefined
+    }
+    head.hidesDescription = false
+    // A Parse that fails leaves its client without an unnamed statement.
+    if (head.isParsing) head.client?.session?.dropUnnamed()
+    const isChanged = isPlanChanged(chunk, at, end)
+    if (isChanged) this.#giveUpPlan(head)
+    // The client must not see the name that its statement has here.
+    if ((isChanged || body.includes(ownNames)) && head.deliveredBytes === 0) this.#takeBack(head)
+    return false
+  }
+
+  /** The next unit prepares it anew. */
+  #giveUpPlan({ statement, name }: LaneUnit): void {
+    if (statement) this.server.statements.forget(statement, name)
+    this.server.notePlansChanged()
+  }
+
+  #takeBack(unit: LaneUnit): void {
+    const { client, request } = unit
+    if (!client || unit.deliveredBytes > 0) return
+    unit.client = undefined
+    this.#events.onGivenBack('plan', 1)
+    client.giveBack(request, true)
+  }
+
+  /** A part of the head's answer. */
+  #pass(chunk: Buffer, from: number, to: number): void {
+    const { head } = this.#units
+    if (to <= from || !head) return
+    head.answerBytes += to - from
+    const { client } = head
+    if (!client) return
+    const isFirst = head.deliveredBytes === 0
+    head.deliveredBytes += to - from
+    client.deliver(this.#answer(chunk, from, to, isFirst && head.skipsParse), false)
+    if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitFor(client)
+  }
+
+  #finish(chunk: Buffer, from: number, to: number, nowMs: number): void {
+    const head = this.#units.head!
+    const { client, learned } = head
+    const isFirst = head.deliveredBytes === 0
+    const putsParse = isFirst && head.skipsParse
+    learned?.ranShared(nowMs - this.#headSinceMs, head.answerBytes + to - from, this.#isRelieved, nowMs)
+    this.server.countShared(nowMs - head.submittedMs, nowMs)
+    this.#headSinceMs = nowMs
+    this.#units.shift()
+    this.resume()
+    client?.deliver(this.#answer(chunk, from, to, putsParse), true)
+  }
+
+  #answer(chunk: Buffer, from: number, to: number, putsParse: boolean): Buffer {
+    if (!putsParse) return chunk.subarray(from, to)
+    const answer = Buffer.allocUnsafe(parseComplete.length + to - from)
+    parseComplete.copy(answer)
+    chunk.copy(answer, parseComplete.length, from, to)
+    return answer
+  }
+
+  #onAnswered(units: number, nowMs: number): void {
+    this.#events.onAnswered(this, units, nowMs)
+    if (this.#units.count > 0) return
+    this.#isRelieved = false
+    this.idleSinceMs = nowMs
+    if (this.#isClosing && this.#cancels === 0) this.#end()
+  }
+
+  // When not all goes well.
+
+  /** About every 10 ms while there is something to do. */
+  checkStall(nowMs: number): void {
+    if (this.#units.count < 2 || this.#isRelieved || this.headMs(nowMs) < stallMs) return
+    this.#units.head!.learned?.stalls(nowMs)
+    this.#relieve('stall')
+  }
+
+  /** Those behind the head are run elsewhere; their answers are thrown away when they come. */
+  #relieve(reason: 'stall' | 'cancel'): void {
+    this.#isRelieved = true
+    const behind = this.#takeAll(1)
+    this.#events.onGivenBack(reason, behind.length)
+    for (const [client, request] of behind) client.giveBack(request, false)
+  }
+
+  #takeAll(first: number): [LaneClient, Buffer][] {
+    const taken: [LaneClient, Buffer][] = []
+    for (let index = first; index < this.#units.count; index++) {
+      const unit = this.#units.at(index)
+      if (!unit.client || unit.deliveredBytes > 0) continue
+      taken.push([unit.client, unit.request])
+      unit.client = undefined
+    }
+    return taken
+  }
+
+  /** The client of the head does not read: the server is not read from until it does, and nobody waits behind it. */
+  #waitFor(client: LaneClient): void {
+    if (this.#isPaused) return
+    this.#isPaused = true
+    this.server.pause()
+    this.#relieve('stall')
+    this.#units.head?.learned?.ranAlone(0, client.unsentBytes * 2)
+  }
+
+  /** The client of the head has read what there was. */
+  resume(): void {
+    if (!this.#isPaused) return
+    this.#isPaused = false
+    this.server.resume()
+  }
+
+  /**
+   * A client cancels its unit: the server is asked when it works on it, and nobody else is hit. Otherwise it is
+   * answered here. Returns whether the server was asked.
+   */
+  cancel(client: LaneClient, done: () => void): boolean {
+    for (let index = 1; index < this.#units.count; index++) {
+      const unit = this.#units.at(index)
+      if (unit.client !== client) continue
+      unit.client = undefined
+      client.deliver(cancelled, true)
+      done()
+      return false
+    }
+    if (this.#units.head?.client !== client) {
+      done()
+      return false
+    }
+    this.#cancelHead(done)
+    return true
+  }
+
+  /** No unit joins until the request was delivered and all are answered: it can only hit what it was meant for. */
+  #cancelHead(done: () => void): void {
+    this.flush()
+    this.#relieve('cancel')
+    this.#cancels++
+    this.server.cancel(() => {
+      this.#cancels--
+      if (this.#isClosing && this.#units.count === 0) this.#end()
+      done()
+    })
+  }
+
+  /** A client has gone: nobody waits for its answer, and what would go on for long is cancelled. */
+  forget(client: LaneClient): void {
+    const isLong = this.headMs(this.#events.nowMs()) > stallMs
+    if (isLong && this.#units.head?.client === client) this.#cancelHead(() => undefined)
+    for (let index = 0; index < this.#units.count; index++) {
+      const unit = this.#units.at(index)
+      if (unit.client === client) unit.client = undefined
+    }
+    if (this.#units.head?.client === undefined) this.resume()
+  }
+
+  /** Takes no more units, and ends when those that it has are answered. */
+  close(): void {
+    if (this.#isClosing || this.#isOver) return
+    this.#isClosing = true
+    if (this.#units.count === 0 && this.#cancels === 0) this.#end()
+  }
+
+  /** Ends at once; units without an answer are run elsewhere. */
+  abort(): void {
+    if (this.#isOver) return
+    this.server.destroy()
+    this.#onLost('closed by pgherd')
+  }
+
+  /** Whether a client has got a part of a message, and waits for the rest. */
+  isMidMessage(client: LaneClient): boolean {
+    const { head } = this.#units
+    return head?.client === client && head.deliveredBytes > 0 && this.#scanner.remainingBytes > 0
+  }
+
+  /** Those who wait, and since when. */
+  *waiting(): Iterable<{ client: LaneClient; submittedMs: number }> {
+    for (let index = 0; index < this.#units.count; index++) {
+      const { client, submittedMs } = this.#units.at(index)
+      if (client) yield { client, submittedMs }
+    }
+  }
+
+  #end(): void {
+    this.#isOver = true
+    // What it has prepared stays known; its unnamed statement nobody knows.
+    this.server.unnamed = undefined
+    this.#events.onDone(this)
+  }
+
+  /** Nothing that the server says can be trusted to be anybody's. */
+  #break(problem: string): void {
+    this.#events.onBroken(this, problem)
+    this.abort()
+  }
+
+  #onLost(message: string): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#events.onLost(this)
+    const undelivered = this.#takeAll(0)
+    this.#events.onGivenBack('lost', undelivered.length)
+    const torn = this.#units.head?.client
+    for (const [client, request] of undelivered) client.giveBack(request, true)
+    torn?.loseAnswer(message)
+  }
+}
+
+const parseComplete = frame(Code.ParseComplete, Buffer.alloc(0))
+const ownNames = 'pgherd_'
+/** Field V: the severity that is never translated. */
+const fatal = '\0VFATAL\0'
+const panic = '\0VPANIC\0'
+const cancelled = Buffer.concat([
+  writeErrorResponse({
+    severity: 'ERROR',
+    code: '57014',
+    message: 'canceling statement due to user request',
+    detail: 'It was waiting behind other statements.',
+  }),
+  readyForQueryIdle,
+])

@@ -1,0 +1,228 @@
+import type { Timer, Timers } from '../../runtime/timers.ts'
+import type { PoolLimits } from '../limits.ts'
+import type { ServerConnection } from '../server.ts'
+import type { LaneCounters } from './counters.ts'
+import { Lane, type LaneEvents } from './lane.ts'
+import { LaneLimit } from './lane-limit.ts'
+import type { LaneClient } from './unit.ts'
+
+const checkMs = 10
+/** A lane without work goes back to the pool after this long. */
+const idleMs = 1000
+/** Nobody waits behind a head that is at work for longer than this, where there is another way. */
+const busyMs = 5
+/** Units in one lane. */
+const unitsMax = 1024
+
+/** What lanes need of the pool whose server connections they are. */
+export interface LaneHome {
+  readonly limits: PoolLimits
+  /** Clients that wait for a connection of their own. */
+  readonly waitingCount: number
+  /** What is known of the database's functions should be looked at anew. */
+  readonly needsFacts: boolean
+  nowMs(): number
+  readonly timers: Timers
+  readonly counters: LaneCounters
+  onBroken(server: ServerConnection, problem: string): void
+}
+
+/** Lanes whose sessions have the same settings. */
+class LaneGroup {
+  readonly lanes: Lane[] = []
+  readonly limit = new LaneLimit()
+  /** One more would be of use: the next connection that comes free becomes one. */
+  wantsMore = false
+}
+
+/**
+ * The lanes of one pool: server connections that came free while units could have shared one. They go back to the
+ * pool when they have nothing to do, when clients wait for connections of their own, and now and then.
+ */
+export class Lanes {
+  readonly #home: LaneHome
+  readonly #groups = new Map<string, LaneGroup>()
+  readonly #dirty: Lane[] = []
+  #isFlushPlanned = false
+  #check: Timer | undefined
+
+  constructor(home: LaneHome) {
+    this.#home = home
+  }
+
+  get count(): number {
+    let count = 0
+    for (const { lanes } of this.#groups.values()) count += lanes.length
+    return count
+  }
+
+  /** Clients whose units are on their way. */
+  get clientCount(): number {
+    let count = 0
+    for (const lane of this.all()) count += lane.count
+    return count
+  }
+
+  *all(): Iterable<Lane> {
+    for (const { lanes } of this.#groups.values()) yield* lanes
+  }
+
+  /**
+   * The lane for a unit of a session with these settings; undefined when it should have a connection of its own,
+   * which may become a lane afterwards.
+   */
+  pick(settingsKey: string, nowMs: number): Lane | undefined {
+    let group = this.#groups.get(settingsKey)
+    if (!group) {
+      group = new LaneGroup()
+      this.#groups.set(settingsKey, group)
+    }
+    let best: Lane | undefined
+    let open = 0
+    for (const lane of group.lanes) {
+      if (!lane.isOpen) continue
+      const { count } = lane
+      if (count > 0 && (count >= unitsMax || lane.headMs(nowMs) > busyMs)) continue
+      open++
+      if (best === undefined || count < best.count) best = lane
+      if (count === 0) break
+    }
+    const isEnough = open >= group.limit.value || group.lanes.length >= this.#lanesMax
+    if (!best || (best.count > 0 && !isEnough && !group.wantsMore)) {
+      group.wantsMore = true
+      return undefined
+    }
+    group.limit.arrived(best.count)
+    return best
+  }
+
+  /** A connection has come free: whether it becomes a lane. */
+  adopt(server: ServerConnection): boolean {
+    const group = this.#groups.get(server.settings.key)
+    if (!group?.wantsMore) return false
+    group.wantsMore = false
+    if (group.lanes.length >= Math.min(group.limit.value + stalledMax, this.#lanesMax)) return false
+    for (const name of server.customNames) if (!server.settings.values.has(name)) return false
+    if (this.#home.waitingCount > 0 && this.count >= this.#lanesWhenWanted) return false
+    group.lanes.push(new Lane(server, this.#eventsOf(group)))
+    return true
+  }
+
+  /** A lane without work goes back to the pool. Returns whether there was one. */
+  releaseIdle(fits: (server: ServerConnection) => boolean): boolean {
+    for (const lane of this.all()) {
+      if (lane.count > 0 || !lane.isOpen || !fits(lane.server)) continue
+      lane.close()
+      return true
+    }
+    return false
+  }
+
+  /** Clients wait for connections of their own: lanes beyond a share of the pool end when they are worked off. */
+  yield(): void {
+    const surplus = this.count - this.#lanesWhenWanted
+    if (surplus <= 0) return
+    let closed = 0
+    for (const lane of [...this.all()].reverse()) {
+      lane.close()
+      if (++closed === surplus) return
+    }
+  }
+
+  /** About once a second. */
+  tick(nowMs: number): void {
+    const { needsFacts, limits } = this.#home
+    for (const [key, group] of this.#groups) {
+      for (const lane of [...group.lanes]) {
+        const isIdle = lane.count === 0 && nowMs - lane.idleSinceMs > idleMs
+        const isOld = limits.serverLifetimeMs > 0 && nowMs - lane.server.createdMs > limits.serverLifetimeMs
+        if (isIdle || isOld || lane.server.isSpoiled) lane.close()
+      }
+      // One connection is enough to ask the server, and the others go on meanwhile.
+      if (needsFacts) group.lanes[0]?.close()
+      if (group.lanes.length === 0) this.#groups.delete(key)
+    }
+  }
+
+  /** No unit joins any more; with `now` nobody waits for those on their way, they are run elsewhere. */
+  close(now = false): void {
+    for (const lane of [...this.all()]) {
+      if (now) lane.abort()
+      else lane.close()
+    }
+  }
+
+  get #lanesMax(): number {
+    return Math.max(1, this.#home.limits.poolSize)
+  }
+
+  get #lanesWhenWanted(): number {
+    const { poolSize } = this.#home.limits
+    return poolSize < 2 ? 0 : Math.max(1, poolSize >> 2)
+  }
+
+  #eventsOf(group: LaneGroup): LaneEvents {
+    const home = this.#home
+    const leave = (lane: Lane): void => {
+      const at = group.lanes.indexOf(lane)
+      if (at >= 0) group.lanes.splice(at, 1)
+    }
+    return {
+      nowMs: () => home.nowMs(),
+      onDirty: lane => this.#onDirty(lane),
+      onAnswered: (_, units, nowMs) => {
+        home.counters.shared += units
+        group.limit.answered(units, nowMs)
+      },
+      onDone: lane => {
+        leave(lane)
+        lane.server.unshare()
+      },
+      onLost: leave,
+      onGivenBack: (reason, units) => {
+        home.counters.givenBack[reason] += units
+      },
+      onBroken: (lane, problem) => home.onBroken(lane.server, problem),
+    }
+  }
+
+  #onDirty(lane: Lane): void {
+    if (!this.#dirty.includes(lane)) this.#dirty.push(lane)
+    this.#check ??= this.#home.timers.every(checkMs, () => this.#checkStalls())
+    if (this.#isFlushPlanned) return
+    this.#isFlushPlanned = true
+    this.#home.timers.soon(() => this.#flush())
+  }
+
+  #flush(): void {
+    this.#isFlushPlanned = false
+    for (const lane of this.#dirty) lane.flush()
+    this.#dirty.length = 0
+  }
+
+  /** Only units that wait behind others can be held up. */
+  #checkStalls(): void {
+    const nowMs = this.#home.nowMs()
+    let waits = false
+    for (const lane of [...this.all()]) {
+      waits ||= lane.count > 1
+      lane.checkStall(nowMs)
+    }
+    if (waits) return
+    this.#check?.cancel()
+    this.#check = undefined
+  }
+
+  /** Ends the clients whose units have waited for longer than `limitMs`. */
+  endOverdue(nowMs: number, limitMs: number): void {
+    const overdue: LaneClient[] = []
+    for (const lane of this.all()) {
+      for (const { client, submittedMs } of lane.waiting())
+        if (nowMs - submittedMs > limitMs) overdue.push(client)
+    }
+    for (const client of overdue) client.endOverdue(limitMs)
+  }
+}
+
+/** Beside lanes that are held up there may be as many others. */
+const stalledMax = 4

@@ -1,0 +1,64 @@
+import { Client as Code, headerBytes } from '../../wire/codes.ts'
+
+const firstBytes = 8 * 1024
+/** A buffer that has grown beyond this is given up after it was sent. */
+const keptBytesMax = 64 * 1024
+
+/** Bytes that go to a server in one write. The buffer is used again when the kernel has taken all of it at once. */
+export class LaneOutput {
+  #buffer = Buffer.allocUnsafeSlow(firstBytes)
+  #bytes = 0
+
+  get isEmpty(): boolean {
+    return this.#bytes === 0
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  add(source: Buffer, start = 0, end = source.length): void {
+    this.#makeRoom(end - start)
+    source.copy(this.#buffer, this.#bytes, start, end)
+    this.#bytes += end - start
+  }
+
+  /**
+   * Bind of the statement that the server knows as `name`, and whatever comes behind it: `source[nameEnd, end)`
+   * from the zero behind the client's own name on. Portals have no name here.
+   */
+  addBind(name: string, bodyBytes: number, nameBytes: number, source: Buffer, nameEnd: number): void {
+    this.#makeRoom(headerBytes + 1 + name.length + source.length - nameEnd)
+    const buffer = this.#buffer
+    let at = this.#bytes
+    buffer[at] = Code.Bind
+    buffer.writeUInt32BE(4 + bodyBytes - nameBytes + name.length, at + 1)
+    buffer[at + headerBytes] = 0
+    at += headerBytes + 1
+    at += buffer.write(name, at, 'latin1')
+    at += source.copy(buffer, at, nameEnd)
+    this.#bytes = at
+  }
+
+  /** What has to be sent; it is the caller's until `reuse`. */
+  take(): Buffer {
+    const taken = this.#buffer.subarray(0, this.#bytes)
+    this.#bytes = 0
+    return taken
+  }
+
+  /** What was taken is with the kernel (`isSent`), or is still needed by who sends it. */
+  reuse(isSent: boolean): void {
+    if (!isSent || this.#buffer.length > keptBytesMax) this.#buffer = Buffer.allocUnsafeSlow(firstBytes)
+  }
+
+  #makeRoom(bytes: number): void {
+    const needed = this.#bytes + bytes
+    if (needed <= this.#buffer.length) return
+    let size = this.#buffer.length
+    while (size < needed) size *= 2
+    const grown = Buffer.allocUnsafeSlow(size)
+    this.#buffer.copy(grown, 0, 0, this.#bytes)
+    this.#buffer = grown
+  }
+}

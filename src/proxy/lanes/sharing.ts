@@ -1,0 +1,169 @@
+import type { Logger } from '../../runtime/log.ts'
+import { isReadable } from '../../sql/session-effects.ts'
+import type { StatementClass } from '../../sql/statement-class.ts'
+import type { StatementClasses } from '../../sql/statement-classes.ts'
+import type { Database } from '../database.ts'
+import type { PooledSession } from '../pooled-session.ts'
+import { dialectOf, type Reported } from '../reported.ts'
+import type { ServerAccount } from '../startup/server-account.ts'
+import type { Statement } from '../statements.ts'
+import type { LaneCounters, LaneRefusal } from './counters.ts'
+import type { Bound, Lane } from './lane.ts'
+import type { Lanes } from './lanes.ts'
+import { Learned } from './learned.ts'
+import type { LaneClient } from './unit.ts'
+import { UnitKind, UnitReader } from './unit-reader.ts'
+
+/** A client as it stands when it wants something and has no server connection. */
+export interface SharingClient extends LaneClient {
+  readonly session: PooledSession | undefined
+  readonly credentials: ServerAccount | undefined
+  /** What the next execution of a class on a connection of its own teaches; undefined: nothing. */
+  learning: Learned | undefined
+  /** It is told what it does not know yet of the parameters of the lane's server. */
+  tellParameters(reported: Reported): void
+}
+
+/** Where its unit would run. */
+export interface SharingPlace {
+  lanes: Lanes
+  knowledge: Database
+  preparedMax: number
+  /** Repeated statements without a name are prepared on the server. */
+  preparesUnnamed: boolean
+}
+
+/** A statement without a name is prepared on the server when it has come so often. */
+const usesToPrepare = 2
+
+/**
+ * Decides which units share a server connection, by the admission rules: one read that neither reads nor leaves
+ * anything in its session, from a session that has nothing but settings, of a kind that was quick so far.
+ */
+export class Sharing {
+  readonly counters: LaneCounters
+  readonly #classes: StatementClasses
+  readonly #reader = new UnitReader()
+  readonly #nowMs: () => number
+  readonly #log: Logger
+  #isLoading = false
+  /** Of the unit that is looked at: what a lane needs to know about its statement. */
+  #bound: Bound | undefined
+  /** Whether statements can be read by what a server has reported. */
+  readonly #isReadable = new WeakMap<Reported, boolean>()
+
+  constructor(classes: StatementClasses, counters: LaneCounters, nowMs: () => number, log: Logger) {
+    this.#log = log
+    this.#classes = classes
+    this.counters = counters
+    this.#nowMs = nowMs
+  }
+
+  /** Gives what `request` holds to a lane, if it is just one unit that may go there. Otherwise undefined. */
+  submit(client: SharingClient, request: Buffer, place: SharingPlace): Lane | undefined {
+    client.learning = undefined
+    const { session } = client
+    if (this.#reader.read(request) === UnitKind.None) return this.#refuse('form')
+    if (!session || !isPlain(session) || !this.#reads(session.told)) return this.#refuse('session')
+    // The parser is large: it is loaded when there is something to parse.
+    if (!this.#classes.isLoaded) this.#load()
+    const statement = this.#statementOf(session, request, place)
+    if (statement === null) return this.#refuse('session')
+    const nowMs = this.#nowMs()
+    const learned = this.#judge(client, request, statement, place, nowMs)
+    if (!learned) return undefined
+    const lane = place.lanes.pick(session.settings.key, nowMs)
+    if (!lane) return this.#refuse('no_lane')
+    const { reported, isTrusting } = lane.server
+    // What a secret was needed for is not for a client that nobody has checked.
+    if (!isTrusting && client.credentials === undefined) return this.#refuse('session')
+    if (session.told !== reported) client.tellParameters(reported)
+    if (this.#reader.kind === UnitKind.Simple) session.dropUnnamed()
+    else if (this.#reader.kind === UnitKind.Parsed) session.hasParsedUnnamed(statement!)
+    lane.submit(client, request, this.#reader, learned, this.#bound, nowMs)
+    return lane
+  }
+
+  #load(): void {
+    if (this.#isLoading) return
+    this.#isLoading = true
+    this.#classes.load().catch((cause: unknown) => {
+      this.#log.error(
+        { event: 'parser.missing', cause },
+        'no lanes: the parser of statements cannot be loaded',
+      )
+    })
+  }
+
+  #refuse(reason: LaneRefusal): undefined {
+    this.counters.refused[reason]++
+  }
+
+  /** What is known of the statement's class when it may share; what is learned from it otherwise is prepared. */
+  #judge(
+    client: SharingClient,
+    request: Buffer,
+    statement: Statement | undefined,
+    { knowledge }: SharingPlace,
+    nowMs: number,
+  ): Learned | undefined {
+    const found = statement
+      ? this.#classOf(statement.body, 0, statement.textEnd, client.session!.told)
+      : this.#classOf(request, this.#reader.textStart, this.#reader.textEnd, client.session!.told)
+    if (!found) return this.#refuse('unknown')
+    const refusal = found.refusal ?? knowledge.sharing(found, this.#classes)
+    if (refusal !== undefined) return this.#refuse(refusal)
+    const learned = knowledge.learnedOf(found)
+    const cost = learned.refusal(nowMs)
+    if (cost === undefined) return learned
+    client.learning = learned
+    return this.#refuse(cost)
+  }
+
+  #classOf(body: Buffer, start: number, end: number, told: Reported): StatementClass | undefined {
+    return this.#classes.of(body, start, end, told.get('standard_conforming_strings') !== 'off')
+  }
+
+  /** The prepared statement that a unit binds; undefined for a Query, null for one that only its own connection knows. */
+  #statementOf(session: PooledSession, request: Buffer, place: SharingPlace): Statement | undefined | null {
+    const reader = this.#reader
+    this.#bound = undefined
+    if (reader.kind === UnitKind.Simple) return undefined
+    const { knowledge, preparedMax } = place
+    const dialect = dialectOf(session.told)
+    const context = session.context === '' ? dialect : `${dialect}\0${session.context}`
+    if (reader.kind === UnitKind.Parsed) {
+      const statement = knowledge.statements.of(request, reader.textStart, reader.bodyEnd, context)
+      if (place.preparesUnnamed && ++statement.uses >= usesToPrepare) {
+        this.#bound = { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax }
+      }
+      return statement
+    }
+    const named = session.named(request.toString('latin1', reader.nameStart, reader.nameEnd))
+    if (!named || named.failed || named.closing || named.statement.context !== context) return null
+    // What its columns were said to be has to be known, for they may have changed since.
+    if (reader.describes && named.shape === undefined) return null
+    this.#bound = { statement: named.statement, named, changedAt: 0, preparedMax }
+    return named.statement
+  }
+
+  #reads(told: Reported): boolean {
+    let reads = this.#isReadable.get(told)
+    if (reads === undefined) {
+      reads = isReadable(told.get('client_encoding') ?? '')
+      this.#isReadable.set(told, reads)
+    }
+    return reads
+  }
+}
+
+/** A session that is wholly described by its settings. */
+function isPlain(session: PooledSession): boolean {
+  return (
+    !session.isPinned &&
+    !session.isDirty &&
+    !session.isOpaque &&
+    !session.hasLocalSettings &&
+    session.uncertainNames === 0
+  )
+}

@@ -1,0 +1,102 @@
+import type { NamedStatement, PooledSession } from '../pooled-session.ts'
+import type { Statement } from '../statements.ts'
+import type { Learned } from './learned.ts'
+
+/** What a lane needs of the client of a unit. */
+export interface LaneClient {
+  readonly session: PooledSession | undefined
+  /** What was sent to it and has not left yet. */
+  readonly unsentBytes: number
+  /** A part of the answer, or with `isLast` the end of it. */
+  deliver(answer: Buffer, isLast: boolean): void
+  /** Nothing of the answer was delivered, and none will be: the request is to be run elsewhere. */
+  giveBack(request: Buffer, alone: boolean): void
+  /** A part of the answer was delivered, and the rest will not come. */
+  loseAnswer(message: string): void
+  /** Its request took longer than it may. */
+  endOverdue(limitMs: number): void
+}
+
+/**
+ * A client's unit on its way through a lane. Units are kept in a ring and used again: `clear` lets go of what the
+ * last one held.
+ */
+export class LaneUnit {
+  /** Undefined: nobody waits for the answer, it is thrown away when it comes. */
+  client: LaneClient | undefined
+  /** The unit as it came. */
+  request: Buffer = none
+  learned: Learned | undefined
+  submittedMs = 0
+  /** Of the answer: passed on to the client, and to come altogether. */
+  deliveredBytes = 0
+  answerBytes = 0
+  /** The client's Parse was not sent: ParseComplete is put before the answer. */
+  skipsParse = false
+  /** The client's own Parse of the unnamed statement is on its way. */
+  isParsing = false
+  /** CloseComplete that the client has not asked for. */
+  ownCloses = 0
+  /** ParseComplete that the client has not asked for. */
+  hidesParse = false
+  /** What was asked about the statement, which the client has not asked for. */
+  hidesDescription = false
+  /** The statement that it prepares, and under which name, until it is known whether that works. */
+  preparing: Statement | undefined
+  statement: Statement | undefined
+  name = ''
+  /** What the client was told of the columns; the answer must have the same. */
+  named: NamedStatement | undefined
+
+  clear(): void {
+    this.client = undefined
+    this.request = none
+    this.learned = undefined
+    this.deliveredBytes = 0
+    this.answerBytes = 0
+    this.skipsParse = false
+    this.isParsing = false
+    this.ownCloses = 0
+    this.hidesParse = false
+    this.hidesDescription = false
+    this.preparing = undefined
+    this.statement = undefined
+    this.named = undefined
+  }
+}
+
+const none = Buffer.alloc(0)
+
+/** Units in the order of their answers. Grows with the most that were ever on their way. */
+export class UnitRing {
+  #units: LaneUnit[] = Array.from({ length: 16 }, () => new LaneUnit())
+  #first = 0
+  count = 0
+
+  get head(): LaneUnit | undefined {
+    return this.count === 0 ? undefined : this.#units[this.#first]
+  }
+
+  at(index: number): LaneUnit {
+    return this.#units[(this.#first + index) & (this.#units.length - 1)]!
+  }
+
+  push(): LaneUnit {
+    if (this.count === this.#units.length) this.#grow()
+    return this.at(this.count++)
+  }
+
+  shift(): void {
+    this.head?.clear()
+    this.#first = (this.#first + 1) & (this.#units.length - 1)
+    this.count--
+  }
+
+  #grow(): void {
+    const size = this.#units.length
+    const units = Array.from({ length: size }, (_, index) => this.at(index))
+    for (let more = 0; more < size; more++) units.push(new LaneUnit())
+    this.#units = units
+    this.#first = 0
+  }
+}

@@ -1,0 +1,110 @@
+import { foldByte, Lexer, Token } from './lexer.ts'
+
+/** Longer statements have no fingerprint; in bytes. */
+export const statementBytesMax = 16 * 1024
+/** Neither have those of more tokens: a parser's work and depth grow with them. */
+const tokensMax = 4000
+
+/** Why a text has no fingerprint. */
+export type Unprintable = 'too_long' | 'unreadable'
+
+/**
+ * Writes a statement in the one form that all share which differ in constants, comments, blanks and the case of
+ * words only: tokens with one blank between them, each constant replaced by one of its kind. That form is SQL
+ * itself, and all that is ever judged: what is dropped cannot matter. It is in `bytes[0, length)` until the next
+ * `read`, which allocates nothing.
+ */
+export class Fingerprinter {
+  readonly bytes: Buffer = Buffer.alloc(2 * statementBytesMax + 64)
+  length = 0
+  /** Of the bytes, 30 bits. Two statements may share it: compare the bytes. */
+  hash = 0
+  readonly #lexer = new Lexer(this.bytes, 0, 0)
+
+  /** `standardStrings` as the session has standard_conforming_strings. */
+  read(text: Uint8Array, start: number, end: number, standardStrings: boolean): Unprintable | undefined {
+    if (end - start > statementBytesMax) return 'too_long'
+    const lexer = this.#lexer
+    lexer.reset(text, start, end, standardStrings)
+    this.length = 0
+    let tokens = 0
+    let isEscape = false
+    let semicolonsFrom = -1
+    while (lexer.next()) {
+      if (++tokens > tokensMax) return 'too_long'
+      if (lexer.kind !== Token.Other || text[lexer.start] !== semicolon) semicolonsFrom = -1
+      else if (semicolonsFrom < 0) semicolonsFrom = this.length
+      if (tokens > 1) this.#put(blank)
+      this.#token(text, isEscape)
+      isEscape = lexer.kind === Token.Word && isUescape(text, lexer.start, lexer.end)
+    }
+    if (lexer.isUnterminated) return 'unreadable'
+    if (semicolonsFrom >= 0) this.length = semicolonsFrom
+    this.hash = hashOfBytes(this.bytes, this.length)
+    return undefined
+  }
+
+  #token(text: Uint8Array, isEscape: boolean): void {
+    const lexer = this.#lexer
+    switch (lexer.kind) {
+      case Token.Word:
+        return this.#word(text, lexer.start, lexer.end)
+      case Token.Number:
+        // Not 0, which is no precision of a float.
+        return this.#put(one)
+      case Token.String:
+        return isEscape ? this.#copy(text, lexer.from, lexer.position) : this.#string(text)
+      default:
+        return this.#copy(text, lexer.from, lexer.position)
+    }
+  }
+
+  #word(text: Uint8Array, start: number, end: number): void {
+    const { bytes } = this
+    let length = this.length
+    for (let at = start; at < end; at++) bytes[length++] = foldByte(text[at]!)
+    this.length = length
+  }
+
+  /** An empty constant of the same kind; one with Unicode escapes as it is, since UESCAPE may follow. */
+  #string(text: Uint8Array): void {
+    const lexer = this.#lexer
+    const prefix = text[lexer.from]! | 0x20
+    if (prefix === 0x75) return this.#copy(text, lexer.from, lexer.position)
+    if (prefix === 0x62 || prefix === 0x78 || prefix === 0x6e) this.#put(prefix)
+    this.#put(quote)
+    this.#put(quote)
+  }
+
+  #copy(text: Uint8Array, start: number, end: number): void {
+    const { bytes } = this
+    let length = this.length
+    for (let at = start; at < end; at++) bytes[length++] = text[at]!
+    this.length = length
+  }
+
+  #put(byte: number): void {
+    this.bytes[this.length++] = byte
+  }
+}
+
+const blank = 0x20
+const quote = 0x27
+const one = 0x31
+const semicolon = 0x3b
+const uescape = Buffer.from('uescape')
+
+function isUescape(text: Uint8Array, start: number, end: number): boolean {
+  if (end - start !== uescape.length) return false
+  for (let index = 0; index < uescape.length; index++) {
+    if (foldByte(text[start + index]!) !== uescape[index]) return false
+  }
+  return true
+}
+
+/** FNV-1a. */
+function hashOfBytes(bytes: Uint8Array, length: number): number {
+  let hash = 0x811c9dc5 | 0
+  for (let at = 0; at < length; at++) hash = Math.imul(hash ^ bytes[at]!, 0x01000193)
+  return hash >>> 2
+}

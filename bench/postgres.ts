@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deriveKeys, formatVerifier, makeVerifier, type ScramKeys } from '../src/auth/scram.ts'
-import { startTestCluster, type TestCluster } from '../test/support/postgres.ts'
+import { query, startTestCluster, type TestCluster } from '../test/support/postgres.ts'
 import { runProgram } from './command.ts'
 import { benchDatabase, benchUser } from './contestants/contestant.ts'
 import { BenchError } from './error.ts'
@@ -9,7 +9,7 @@ import { BenchError } from './error.ts'
 const password = 'bench-password'
 const salt = Buffer.from('salt of the bench')
 const iterations = 4096
-const setUpLimitMs = 120_000
+const createLimitMs = 30_000
 /** Rows of pgbench_accounts for each unit of scale. */
 export const accountsPerScale = 100_000
 
@@ -57,6 +57,7 @@ export class BenchPostgres {
     })
     try {
       await cluster.primary.query(`create role ${benchUser} superuser login password '${password}'`)
+      await cluster.primary.query(`create database ${benchDatabase}`, createLimitMs)
       const secret = formatVerifier(await makeVerifier(password, salt, iterations))
       const keys = await deriveKeys(password, salt, iterations)
       const usersFile = join(cluster.dir, 'users.txt')
@@ -70,8 +71,9 @@ export class BenchPostgres {
     }
   }
 
+  /** Runs statements as the bench's user in its database. */
   async query(sql: string): Promise<void> {
-    await this.#cluster.primary.query(sql, setUpLimitMs)
+    await query(this.port, sql, { user: benchUser, database: benchDatabase })
   }
 
   /** Makes the tables of pgbench, once. */

@@ -28,7 +28,10 @@ for (const { name, ok, seconds } of steps)
 process.exitCode = failed.length > 0 ? 1 : 0
 
 function unitTests() {
-  const files = [...testFiles('src'), ...testFiles('test').filter(file => file.endsWith('test/tidy.test.js'))]
+  const files = [
+    ...testFiles('src', 'bench'),
+    ...testFiles('test').filter(file => file.endsWith('test/tidy.test.js')),
+  ]
   const concurrency = `--test-concurrency=${Math.min(4, availableParallelism())}`
   const reporter = '--test-reporter=./scripts/reporter.mjs'
   return runQuietly(process.execPath, ['--test', concurrency, '--test-timeout=60000', reporter, ...files])

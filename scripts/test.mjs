@@ -21,8 +21,9 @@ await build()
 if (!unitOnly) await ensureTestTools()
 
 // Drivers and tools have their own command, npm run test:compat.
-const withServers = () => testFiles('src', 'test').filter(file => !file.startsWith('dist/test/compat/'))
-const all = unitOnly ? testFiles('src') : withServers()
+const withServers = () =>
+  testFiles('src', 'bench', 'test').filter(file => !file.startsWith('dist/test/compat/'))
+const all = unitOnly ? testFiles('src', 'bench') : withServers()
 const files = words.length === 0 ? all : all.filter(file => words.some(word => file.includes(word)))
 if (files.length === 0) {
   console.error(

@@ -47,4 +47,5 @@ export interface Contestant {
 }
 
 export const benchUser = 'bench'
-export const benchDatabase = 'postgres'
+/** One of its own: Pgpool-II keeps no connections to the database `postgres`. */
+export const benchDatabase = 'bench'

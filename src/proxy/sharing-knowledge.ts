@@ -75,7 +75,8 @@ function leavesNothing({ text, dependencies }: StatementClass, facts: SessionFac
   const effects = sessionEffects(text, 0, text.length, facts, true)
   if (effects === noEffects) return true
   const { unknownCalls } = effects
-  if (unknownCalls.length === 0 || unknownCalls.some(name => dependencies.functions.includes(name))) return false
+  if (unknownCalls.length === 0 || unknownCalls.some(name => dependencies.functions.includes(name)))
+    return false
   // They only look like calls: names of columns stand in the parentheses.
   const noCalls = new Set([...facts.noCalls, ...unknownCalls])
   return sessionEffects(text, 0, text.length, { ...facts, noCalls }, true) === noEffects

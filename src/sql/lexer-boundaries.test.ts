@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { before, test } from 'node:test'
 import * as fc from 'fast-check'
 import { loadModule, scanSync } from 'libpg-query'
+import { regressionSource, regressionStatements } from '../../test/support/regression-source.ts'
 import { Lexer } from './lexer.ts'
 
 /** PostgreSQL's own scanner is the judge of where tokens begin and end. */
@@ -63,8 +62,8 @@ const corpus = [
   "'a' 'b' -- c\n -- d\n, 'e'",
   "'a' /* no */\n'b'",
   "E'a\\''\n'\\'b' x'a'\n'b' x'a''b' B'0'\n'1' U&'a'\n'b' N'a'\n'b'",
-  "$$a$$ $x$b $$ c$x$ $täg$ $täg$ $a$ $b$ $$ $b$ $a$ a$$b$$ $_1$x$_1$ $1 $23",
-  "$a$$ba$a$ $$ $a$ $$ $x$ $x$$y$ $y$",
+  '$$a$$ $x$b $$ c$x$ $täg$ $täg$ $a$ $b$ $$ $b$ $a$ a$$b$$ $_1$x$_1$ $1 $23',
+  '$a$$ba$a$ $$ $a$ $$ $x$ $x$$y$ $y$',
   'a--x\nb/* /* y */ z */c -- end',
   'a/**/b/*/**/*/c /* -- */ d -- /* \n e',
   '1 12 1.5 1. .5 1.e5 1e5 1E-3 1e+3 .5e7 1_000 1_0.0_1e1_0 0x1F 0XaF_1 0o17 0b01 0b_1 1..2 1...5 a.b a . b a[1:2]',
@@ -74,7 +73,6 @@ const corpus = [
   'a::int a:=1 f(a=>1) a : : b a:b :a ::: :=: ; , ( ) [ ]',
   'a::int::text,b.*,c.d',
   ' \t\n\r\f\v a',
-  '',
   '/**/ -- ',
 ]
 
@@ -83,8 +81,8 @@ test('where tokens begin and end: every lexical feature', () => {
 })
 
 const pieces = [
-  ..."'\"$\\;:.,()[]+-*/<>=~!@#%^&|`? \n\t\r\f\v",
-  ..."aAeEbBxXnNuU_19\u00e4",
+  ...'\'"$\\;:.,()[]+-*/<>=~!@#%^&|`? \n\t\r\f\v',
+  ...'aAeEbBxXnNuU_19\u00e4',
   ..."'' '\n' \" \"\" $$ $a$ $1 /* */ -- --\n :: := .. => <= <> != -> U&' U&\" E' B' X' N' \\' uescape 1e 0x 0b 1_ 1. .5 select".split(
     ' ',
   ),
@@ -106,35 +104,16 @@ test('where tokens begin and end: statements cut and joined', () => {
   const cut = fc
     .tuple(fc.constantFrom(...corpus), fc.nat(120), fc.constantFrom(...corpus), fc.nat(120))
     .map(([one, to, other, from]) => one.slice(0, to) + other.slice(from))
-  fc.assert(fc.property(cut, sql => void compare(sql)), { numRuns: 5000 })
+  fc.assert(
+    fc.property(cut, sql => void compare(sql)),
+    { numRuns: 5000 },
+  )
 })
 
-const source = process.env['PGHERD_POSTGRES_SOURCE']
-const skip = source === undefined ? 'PGHERD_POSTGRES_SOURCE names no source tree of PostgreSQL' : false
+const { skip } = regressionSource
 
 test("where tokens begin and end: PostgreSQL's regression suite", { skip }, async () => {
-  const folder = join(source!, 'src/test/regress/sql')
-  let statements = 0
-  for (const name of await readdir(folder)) {
-    if (!name.endsWith('.sql')) continue
-    for (const statement of statementsOf(await readFile(join(folder, name), 'latin1'))) {
-      if (compare(statement)) statements++
-    }
-  }
-  assert.ok(statements > 10_000, `only ${statements} statements were compared`)
+  let compared = 0
+  for await (const statement of regressionStatements()) if (compare(statement)) compared++
+  assert.ok(compared > 10_000, `only ${compared} statements were compared`)
 })
-
-/** As psql takes them apart, roughly: what is cut at the wrong place is compared all the same. */
-function statementsOf(script: string): string[] {
-  const withoutCommands = script.replace(/^\\.*$/gm, '').replace(/\\(?:g|;|gset|gexec|crosstabview)\b.*$/gm, ';')
-  const bytes = Buffer.from(withoutCommands)
-  const lexer = new Lexer(bytes, 0, bytes.length)
-  const statements: string[] = []
-  let from = 0
-  while (lexer.next()) {
-    if (!lexer.isOther(0x3b)) continue
-    statements.push(bytes.toString('utf8', from, lexer.position))
-    from = lexer.position
-  }
-  return statements
-}

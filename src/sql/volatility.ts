@@ -200,5 +200,5 @@ export class SharingFacts {
 
 /** Of what two catalogs say; undefined when neither knows it. */
 function worst(one: boolean | undefined, other: boolean | undefined): boolean | undefined {
-  return one === undefined ? other : one || other
+  return one === undefined ? other : one || other === true
 }

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Client } from 'pg'
-import { type Askable, loadSessionFacts } from '../../src/proxy/catalog.ts'
-import type { Answer } from '../../src/proxy/conversations.ts'
+import { loadSessionFacts } from '../../src/proxy/catalog.ts'
 import { noEffects, type SessionEffects, sessionEffects } from '../../src/sql/session-effects.ts'
 import type { SessionFacts } from '../../src/sql/session-facts.ts'
+import { askable } from '../support/askable.ts'
 import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { WireClient } from '../support/wire-client.ts'
 
@@ -300,19 +300,6 @@ async function factsOf(database: string, known?: SessionFacts): Promise<SessionF
   } finally {
     client.close()
   }
-}
-
-function askable(client: WireClient, failed: (cause: unknown) => void): Askable {
-  const rowsOf = async (messages: Buffer): Promise<Buffer[]> => {
-    const from = client.received.length
-    client.send(messages)
-    await client.ready(from)
-    const rows = client.received.slice(from).filter(({ code }) => code === 'D')
-    return rows.map(({ body }) => body)
-  }
-  const ask = async (messages: Buffer, done: (answer: Answer) => void): Promise<void> =>
-    done({ failed: false, replies: [{ rows: await rowsOf(messages) }] })
-  return { ask: (messages, _readyForQueries, done) => void ask(messages, done).catch(failed) }
 }
 
 function effectsOf(sql: string, known: SessionFacts): SessionEffects {

@@ -209,7 +209,7 @@ export class Lane {
       if (code === Code.ReadyForQuery) {
         if (chunk[at] !== TransactionStatus.Idle) return this.#break('a read has opened a transaction')
         if (this.#units.count === 0) return this.#break('an answer that nobody has asked for')
-        this.#finish(chunk, from, messageEnd, nowMs)
+        this.#finish(chunk, from, messageEnd, answered === 0, nowMs)
         if (this.#isOver) return
         from = messageEnd
         answered++
@@ -353,12 +353,13 @@ export class Lane {
     if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitFor(client)
   }
 
-  #finish(chunk: Buffer, from: number, to: number, nowMs: number): void {
+  #finish(chunk: Buffer, from: number, to: number, isFirst: boolean, nowMs: number): void {
     const head = this.#units.head!
     const { client, learned } = head
-    const isFirst = head.deliveredBytes === 0
-    const putsParse = isFirst && head.skipsParse
-    learned?.ranShared(nowMs - this.#headSinceMs, head.answerBytes + to - from, this.#isRelieved, nowMs)
+    const putsParse = head.deliveredBytes === 0 && head.skipsParse
+    // Answers that come together say nothing about how long each took.
+    const ms = isFirst ? nowMs - this.#headSinceMs : undefined
+    learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
     this.server.countShared(nowMs - head.submittedMs, nowMs)
     this.#headSinceMs = nowMs
     this.#units.shift()
@@ -384,10 +385,9 @@ export class Lane {
 
   // When not all goes well.
 
-  /** About every 10 ms while there is something to do. */
+  /** Now and then while there is something to do. */
   checkStall(nowMs: number): void {
     if (this.#units.count < 2 || this.#isRelieved || this.headMs(nowMs) < stallMs) return
-    this.#units.head!.learned?.stalls(nowMs)
     this.#relieve('stall')
   }
 
@@ -416,7 +416,7 @@ export class Lane {
     this.#isPaused = true
     this.server.pause()
     this.#relieve('stall')
-    this.#units.head?.learned?.ranAlone(0, client.unsentBytes * 2)
+    this.#units.head?.learned?.wasLarge()
   }
 
   /** The client of the head has read what there was. */

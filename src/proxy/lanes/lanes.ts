@@ -4,13 +4,12 @@ import type { ServerConnection } from '../server.ts'
 import type { LaneCounters } from './counters.ts'
 import { Lane, type LaneEvents } from './lane.ts'
 import { LaneLimit } from './lane-limit.ts'
+import { stallMs } from './learned.ts'
 import type { LaneClient } from './unit.ts'
 
-const checkMs = 10
+const checkMs = 20
 /** A lane without work goes back to the pool after this long. */
 const idleMs = 1000
-/** Nobody waits behind a head that is at work for longer than this, where there is another way. */
-const busyMs = 5
 /** Units in one lane. */
 const unitsMax = 1024
 
@@ -82,7 +81,7 @@ export class Lanes {
     for (const lane of group.lanes) {
       if (!lane.isOpen) continue
       const { count } = lane
-      if (count > 0 && (count >= unitsMax || lane.headMs(nowMs) > busyMs)) continue
+      if (count >= unitsMax || (count > 0 && lane.headMs(nowMs) > stallMs)) continue
       open++
       if (best === undefined || count < best.count) best = lane
       if (count === 0) break

@@ -1,15 +1,11 @@
 /** Who waits behind a statement that takes longer than this is served elsewhere. */
-export const stallMs = 30
+export const stallMs = 100
 /** Above this a statement is too slow for others to wait behind it. */
-const slowMs = 5
+const slowMs = 10
 /** Above this an answer is too large for others to wait behind it. */
 const largeBytes = 64 * 1024
-/** One that takes longer than this is no victim of a busy machine, but slow by itself. */
-const longMs = 100
-/** What one execution in a lane counts at most: a process that had to wait for a processor once is not slow. */
-const countedMsMax = 10
-/** How long a statement runs by itself that holds others up just now. */
-const shortBanMs = 200
+/** One that takes longer than this, and holds others up, is no victim of a busy machine but slow by itself. */
+const longMs = 500
 /** How long one runs by itself that has held others up for long, the first time; each further time is twice as long. */
 const firstBanMs = 1000
 const banMsMax = 60_000
@@ -36,21 +32,21 @@ export class Learned {
     return undefined
   }
 
-  /**
-   * It ran on a connection of its own. Where many do at once each takes longer than it needs: the quickest counts,
-   * and is forgotten slowly.
-   */
+  /** It ran on a connection of its own. */
   ranAlone(ms: number, bytes: number): void {
-    this.#ms = this.isNew ? ms : Math.min(ms, this.#ms * 1.25 + 0.01)
+    this.#ms = this.isNew ? ms : this.#recent(ms)
     this.#bytes = this.isNew ? bytes : bytes > this.#bytes ? bytes : this.#bytes + (bytes - this.#bytes) / 8
     this.isNew = false
   }
 
-  /** It ran in a lane; `ms` from when the one before it had its answer. `stalled`: others were taken from behind it. */
-  ranShared(ms: number, bytes: number, stalled: boolean, nowMs: number): void {
-    this.#ms += (Math.min(ms, countedMsMax) - this.#ms) / 8
+  /**
+   * It ran in a lane; `ms` from when the one before it had its answer, undefined when that says nothing. `stalled`:
+   * others were taken from behind it.
+   */
+  ranShared(ms: number | undefined, bytes: number, stalled: boolean, nowMs: number): void {
+    if (ms !== undefined) this.#ms = this.#recent(ms)
     this.#bytes += (bytes - this.#bytes) / 8
-    if (stalled && ms > longMs) {
+    if (stalled && ms !== undefined && ms > longMs) {
       this.#quick = 0
       this.#bannedUntilMs = nowMs + Math.min(banMsMax, firstBanMs * 2 ** this.#stalls)
       this.#stalls++
@@ -60,9 +56,17 @@ export class Learned {
     }
   }
 
-  /** Others have waited behind it for too long, and it still runs. */
-  stalls(nowMs: number): void {
-    this.#bannedUntilMs = Math.max(this.#bannedUntilMs, nowMs + shortBanMs)
+  /** Its answer was more than its client could take: so may be the next. */
+  wasLarge(): void {
+    this.#bytes = 2 * largeBytes
+  }
+
+  /**
+   * On a busy machine everything takes longer now and then, and the slower it gets the more it helps to share: the
+   * quickest execution counts, and is forgotten slowly.
+   */
+  #recent(ms: number): number {
+    return Math.min(ms, this.#ms * 1.02 + 0.01)
   }
 }
 

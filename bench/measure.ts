@@ -1,9 +1,11 @@
+import { pause, systemTimers } from '../src/runtime/timers.ts'
 import type { Contestant } from './contestants/contestant.ts'
 import { type Demands, type Running, startContestant } from './contestants/start.ts'
 import { BenchError } from './error.ts'
 import type { Sample } from './metrics.ts'
 import { place } from './placement.ts'
 import type { BenchPostgres } from './postgres.ts'
+import { readProcesses, treeOf } from './processes.ts'
 import type { Cell } from './results.ts'
 import type { Workload } from './workloads/workload.ts'
 
@@ -21,6 +23,10 @@ export interface MeasureOptions {
   signal: AbortSignal
 }
 
+/** Beyond the usual warm-up, as a new server process is slow at first. */
+const clientsPerWarmUpSecond = 200
+const settlePollMs = 100
+const settleLimitMs = 10_000
 /** Whoever looks whether a contestant is ready, and clients that have just left. */
 const spareClients = 10
 
@@ -108,9 +114,11 @@ class Turns {
         } catch (cause) {
           // What is not foreseen is a fault of the bench, not of a contestant.
           if (!(cause instanceof BenchError)) throw cause
-          cell.failure = cause.message
+          const problem = this.#running.get(cell.contestant)?.problem()
+          cell.failure = problem === undefined ? cause.message : `${cause.message}; ${problem}`
         }
         this.#options.onRun(cell)
+        await this.#endTurn(cell)
       }
     }
     return cells
@@ -121,12 +129,34 @@ class Turns {
   }
 
   async #run(contestant: Contestant, clients: number): Promise<Sample> {
-    const { seconds, warmUpSeconds, jobs } = this.#options
-    if (this.#workload.startsFresh) await this.#end(contestant.name)
-    const running = this.#running.get(contestant.name) ?? (await this.#start(contestant))
+    const running = this.#running.get(contestant.name)
+    if (running) return this.#turn(running, clients)
+    const started = await this.#start(contestant)
+    // A program that compiles itself while it runs is slow at first: who stays has a turn that does not count.
+    const stays = !this.#workload.startsFresh && !started.endsAfterTurn
+    if (stays && started.pid !== undefined) await this.#turn(started, clients)
+    return this.#turn(started, clients)
+  }
+
+  #turn(contestant: Running, clients: number): Promise<Sample> {
+    const { seconds, jobs } = this.#options
+    const warmUpSeconds = this.#options.warmUpSeconds + Math.floor(clients / clientsPerWarmUpSecond)
     return this.#workload.run({
-      ...{ contestant: running, postgres: this.#postgres, clients, seconds, warmUpSeconds, jobs },
+      ...{ contestant, postgres: this.#postgres, clients, seconds, warmUpSeconds, jobs },
     })
+  }
+
+  /** Ends who is not to stay, and waits until PostgreSQL has got rid of the processes of clients that have left. */
+  async #endTurn({ contestant, failure }: Cell): Promise<void> {
+    const endsNow = this.#workload.startsFresh || this.#running.get(contestant)?.endsAfterTurn
+    if (endsNow || failure !== undefined) await this.#end(contestant)
+    const countServers = (): number => treeOf(readProcesses(), this.#postgres.pid).length
+    const deadlineMs = performance.now() + settleLimitMs
+    for (let before = 0, now = countServers(); now !== before && performance.now() < deadlineMs; ) {
+      await pause(systemTimers, settlePollMs)
+      before = now
+      now = countServers()
+    }
   }
 
   async #start(contestant: Contestant): Promise<Running> {

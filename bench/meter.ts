@@ -36,8 +36,8 @@ export class Meter {
     const { proxy, postgres, load } = this.#metered
     const proxyMs = processorMs(table, proxy)
     // The load may be this process, which all others descend from.
-    const own = load === process.pid ? ownProcessorMs() : processorMs(table, load)
-    return { proxyMs, totalMs: proxyMs + processorMs(table, postgres) + own }
+    const loadMs = load === process.pid ? ownProcessorMs() : processorMs(table, load)
+    return { proxyMs, totalMs: proxyMs + processorMs(table, postgres) + loadMs }
   }
 }
 

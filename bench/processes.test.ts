@@ -1,27 +1,44 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { memoryOf, parseStat, peakMb, processorMs, readProcesses, treeOf } from './processes.ts'
 
+const linuxOnly = { skip: process.platform === 'linux' ? false : 'reads /proc' }
+const tickMs = 10
+
 test('a line of stat is understood whatever the name is', () => {
-  const rest = 'S 7 7 7 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 5'
-  assert.deepEqual(parseStat(`12 (a) b) ${rest}`), { parent: 7, ticks: 127 })
+  const rest = 'S 7 7 7 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 11 0 5'
+  assert.deepEqual(parseStat(`12 (a) b) ${rest}`), { parent: 7, threads: 11, waitedTicks: 7 })
   assert.equal(parseStat(''), undefined)
 })
 
-test('processor time is that of a process and all below it', () => {
+test('a process is told with all that descend from it', () => {
+  const row = { threads: 1, waitedTicks: 0 }
   const table = new Map([
-    [1, { parent: 0, ticks: 1000 }],
-    [2, { parent: 1, ticks: 1 }],
-    [3, { parent: 2, ticks: 2 }],
-    [4, { parent: 3, ticks: 4 }],
-    [5, { parent: 1, ticks: 8 }],
+    [1, { ...row, parent: 0 }],
+    [2, { ...row, parent: 1 }],
+    [3, { ...row, parent: 2 }],
+    [4, { ...row, parent: 3 }],
+    [5, { ...row, parent: 1 }],
   ])
   assert.deepEqual(treeOf(table, 2), [2, 3, 4])
-  assert.equal(processorMs(table, 2), 70)
-  assert.equal(processorMs(table, 6), 0)
-  assert.equal(processorMs(table, undefined), 0)
+  assert.deepEqual(treeOf(table, 6), [])
+})
+
+test('processor time is that of threads, and of children that live or have ended', linuxOnly, () => {
+  const busyMs = 60
+  const before = processorMs(readProcesses(), process.pid)
+  const { user, system } = process.cpuUsage()
+  const endMs = performance.now() + busyMs
+  while (performance.now() < endMs) Math.sqrt(endMs)
+  execFileSync(process.execPath, ['-e', `const end = Date.now() + ${busyMs}; while (Date.now() < end);`])
+  const used = processorMs(readProcesses(), process.pid) - before
+  const own = process.cpuUsage({ user, system })
+  const ownMs = (own.user + own.system) / 1000
+  // The child has started Node.js too, all of which is more than one tick.
+  assert.ok(used > ownMs + tickMs && used < ownMs + 5000, `${used} ms, ${ownMs} of them of this process`)
+  assert.equal(processorMs(readProcesses(), undefined), 0)
 })
 
 test('a child of this process is found, with its memory', {

@@ -4,8 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 
 interface ProcessRow {
   parent: number
-  /** Of the process itself, and of those of its children that have ended. */
-  ticks: number
+  threads: number
+  /** Processor time of those of its children that have ended, in ticks. */
+  waitedTicks: number
 }
 
 /** All processes of the machine at one moment. */
@@ -13,6 +14,7 @@ export type ProcessTable = ReadonlyMap<number, ProcessRow>
 
 /** A tick is 10 ms wherever Linux runs today. */
 const tickMs = 10
+const nanosecondsPerMs = 1e6
 const megabyteKb = 1024
 
 export function readProcesses(): ProcessTable {
@@ -28,9 +30,12 @@ export function readProcesses(): ProcessTable {
 /** One line of /proc/<pid>/stat; the name in brackets may hold anything. Undefined for a process that is gone. */
 export function parseStat(stat: string): ProcessRow | undefined {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  if (fields.length < 15) return undefined
-  const [user, system, waitedUser, waitedSystem] = fields.slice(11, 15).map(Number)
-  return { parent: Number(fields[1]), ticks: user! + system! + waitedUser! + waitedSystem! }
+  if (fields.length < 18) return undefined
+  return {
+    parent: Number(fields[1]),
+    threads: Number(fields[17]),
+    waitedTicks: Number(fields[13]) + Number(fields[14]),
+  }
 }
 
 /** A process and all that descend from it; nothing when it is gone. */
@@ -46,10 +51,29 @@ export function treeOf(table: ProcessTable, root: number): number[] {
   return tree
 }
 
-/** Processor time that a process and all that descend or have descended from it have used. */
+/** Processor time, user and system, that a process and all that descend or have descended from it have used. */
 export function processorMs(table: ProcessTable, root: number | undefined): number {
   if (root === undefined) return 0
-  return treeOf(table, root).reduce((sum, pid) => sum + table.get(pid)!.ticks * tickMs, 0)
+  return treeOf(table, root).reduce((sum, pid) => {
+    const { threads, waitedTicks } = table.get(pid)!
+    return sum + ownProcessorMs(pid, threads) + waitedTicks * tickMs
+  }, 0)
+}
+
+/** In nanoseconds, as the scheduler counts: in ticks a thousand processes that each do little seem to do nothing. */
+function ownProcessorMs(pid: number, threads: number): number {
+  const counts = threads === 1 ? [readOrEmpty(`/proc/${pid}/schedstat`)] : threadCounts(pid)
+  return counts.reduce((sum, count) => sum + Number.parseInt(count || '0', 10), 0) / nanosecondsPerMs
+}
+
+function threadCounts(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map(thread =>
+      readOrEmpty(`/proc/${pid}/task/${thread}/schedstat`),
+    )
+  } catch {
+    return []
+  }
 }
 
 /** Memory of processes: their share of it (PSS), and resident with shared pages counted for each (RSS). */

@@ -25,6 +25,8 @@ export interface Launch {
   /** Its configuration: texts by name, written into its folder. */
   files: Record<string, string>
   command: readonly string[]
+  /** It keeps much for each client that has left, which would burden the others' turns: it ends after its own. */
+  endsAfterTurn?: boolean
 }
 
 /** One way for clients to PostgreSQL. */

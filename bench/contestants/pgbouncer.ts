@@ -17,19 +17,22 @@ export function pgbouncer(program: string, version: string): Contestant {
     ...(!keepsStatements && {
       statementsRemark: `PgBouncer ${version} has no prepared statements in transaction pooling: it pools sessions here, with as many server connections as clients.`,
     }),
-    launch: setup => ({
-      files: { 'pgbouncer.ini': configText(setup, keepsStatements) },
-      command: [program, '-q', join(setup.dir, 'pgbouncer.ini')],
-    }),
+    launch: setup => {
+      const bySession = setup.keepsStatements && !keepsStatements
+      const pooling = bySession
+        ? ['pool_mode = session', `default_pool_size = ${setup.clientsMax}`]
+        : ['pool_mode = transaction', `default_pool_size = ${setup.poolSize}`]
+      if (keepsStatements) pooling.push('max_prepared_statements = 200')
+      return {
+        files: { 'pgbouncer.ini': configText(setup, pooling) },
+        command: [program, '-q', join(setup.dir, 'pgbouncer.ini')],
+        endsAfterTurn: bySession,
+      }
+    },
   }
 }
 
-function configText(setup: Setup, keepsStatements: boolean): string {
-  const bySession = setup.keepsStatements && !keepsStatements
-  const pooling = bySession
-    ? // As many as clients; those that nobody uses any more leave soon, as they would burden the others' turns.
-      ['pool_mode = session', `default_pool_size = ${setup.clientsMax}`, 'server_idle_timeout = 5']
-    : ['pool_mode = transaction', `default_pool_size = ${setup.poolSize}`]
+function configText(setup: Setup, pooling: readonly string[]): string {
   return `${[
     '[databases]',
     `* = host=127.0.0.1 port=${setup.serverPort}`,
@@ -40,7 +43,6 @@ function configText(setup: Setup, keepsStatements: boolean): string {
     `auth_type = ${setup.login === 'scram' ? 'scram-sha-256' : 'trust'}`,
     `auth_file = ${setup.usersFile}`,
     ...pooling,
-    ...(keepsStatements ? ['max_prepared_statements = 200'] : []),
     `max_client_conn = ${setup.clientsMax}`,
     'log_connections = 0',
     'log_disconnections = 0',

@@ -20,6 +20,7 @@ export function pgpool(program: string, version: string): Contestant {
         ...['-a', join(setup.dir, 'pool_hba.conf')],
         ...['-F', join(setup.dir, 'pcp.conf')],
       ],
+      endsAfterTurn: true,
     }),
   }
 }
@@ -43,8 +44,6 @@ function configText(setup: Setup): string {
     // One user and database: a process needs no second connection.
     'max_pool = 1',
     'connection_cache = on',
-    // Connections that nobody uses any more leave soon, as they would burden the others' turns.
-    'connection_life_time = 5',
     // What its manual advises for many processes: they do not all wake up for each client.
     'child_life_time = 0',
     'serialize_accept = on',

@@ -16,6 +16,10 @@ export interface Running {
   port: number
   /** The process that all others of it descend from; undefined for PostgreSQL itself. */
   pid: number | undefined
+  /** How it has ended by itself, with its last words; undefined while it runs. */
+  problem(): string | undefined
+  /** It is stopped after each of its turns. */
+  endsAfterTurn: boolean
   stop(): Promise<void>
 }
 
@@ -34,10 +38,17 @@ export async function startContestant(
   placement: Placement,
 ): Promise<Running> {
   const { name, launch } = contestant
-  if (!launch) return { name, port: postgres.port, pid: undefined, stop: () => Promise.resolve() }
+  if (!launch) {
+    const stop = (): Promise<void> => Promise.resolve()
+    return { name, port: postgres.port, pid: undefined, problem: () => undefined, endsAfterTurn: false, stop }
+  }
   const dir = join(postgres.dir, `${name}-${++started}`)
   const ports = (await freePorts(3)) as [number, number, number]
-  const { files, command } = launch({
+  const {
+    files,
+    command,
+    endsAfterTurn = false,
+  } = launch({
     ...demands,
     dir,
     ports,
@@ -84,5 +95,8 @@ export async function startContestant(
     throw failure(cause)
   }
   if (child.exit) throw failure(new Error('it ended by itself'))
-  return { name, port: ports[0], pid: child.pid, stop }
+  const problem = (): string | undefined =>
+    child.exit &&
+    `${name} ended (${child.exit.signal ?? child.exit.code}): ${child.tail.slice(-3).join('; ')}`
+  return { name, port: ports[0], pid: child.pid, problem, endsAfterTurn, stop }
 }

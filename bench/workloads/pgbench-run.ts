@@ -127,10 +127,15 @@ async function fromLogs(dir: string, measured: Measured, sleepMs: number): Promi
   }
 }
 
+/** pgbench says first what went wrong, and then counts what went well. */
 function failure(run: Run, child: Child): BenchError {
-  const words = child.tail.filter(line => !/^(pgbench \(|progress:)/.test(line)).slice(-3)
+  const errors = child.tail.filter(line => /error|fatal/i.test(line)).slice(0, 3)
+  const words =
+    child.exit?.code === 0
+      ? `no transaction had ended after ${run.warmUpSeconds + run.seconds + coolDownSeconds} s`
+      : errors.join('; ') || `it ended with ${child.exit?.signal ?? child.exit?.code}`
   return new BenchError(
     'load_failed',
-    `pgbench with ${run.clients} clients at ${run.contestant.name} failed: ${words.join('; ')}`,
+    `pgbench with ${run.clients} clients at ${run.contestant.name} failed: ${words}`,
   )
 }

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
+import type { ListeningHandle, Sendable } from '../runtime/listeners.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import { stopReading } from '../runtime/sockets.ts'
@@ -10,9 +11,8 @@ import type { Topology } from '../topology/types.ts'
 import { writeErrorResponse } from '../wire/messages.ts'
 import { ConsoleDesk, type Operator } from './console/desk.ts'
 import { addCounters, type WorkerCountersData } from './counters.ts'
-import { Entrance, type Place } from './entrance.ts'
+import { type Arrival, Entrance, type Place } from './entrance.ts'
 import { errorFor } from './failures.ts'
-import type { HandOver } from './hand-over.ts'
 import type { FromWorker, WorkerSettings } from './ipc.ts'
 import { shareOf } from './limits.ts'
 import { Refuser } from './refuser.ts'
@@ -112,6 +112,7 @@ export class ProxyControl {
     })
     this.#entrance = new Entrance({
       clock,
+      timers: options.timers,
       log,
       takers,
       waitingMax: () => Math.min(waitingMost, Math.max(waitingLeast, this.#settings.clientsMax)),
@@ -123,7 +124,7 @@ export class ProxyControl {
       topology: () => this.#topology,
       counters: () => this.counters(),
       operator: options.operator,
-      closeEntrance: () => this.#entrance.close(),
+      closeEntrance: () => this.#closeEntrance(),
       hurry: () => this.setSettings({ ...this.#settings, shutdownTimeoutMs: 0 }),
       memory: options.memory,
       clock,
@@ -153,6 +154,11 @@ export class ProxyControl {
     const lacks = (wanted: Route): boolean => !inherited.some(({ route }) => route === wanted)
     if (lacks('primary')) await this.#entrance.listen({ host, port }, 'primary')
     if (lacks('replica') && readPort !== 0) await this.#entrance.listen({ host, port: readPort }, 'replica')
+  }
+
+  #closeEntrance(): void {
+    this.#entrance.close()
+    for (const worker of this.#all()) worker.send({ kind: 'stop_listening' })
   }
 
   /** The ports that are open. */
@@ -185,6 +191,11 @@ export class ProxyControl {
   /** Newest intent revision that every worker has applied; -1 before the first. */
   get appliedRevision(): number {
     return this.#appliedRevision
+  }
+
+  /** Every worker has applied the newest topology. */
+  get isCurrent(): boolean {
+    return this.#all().every(worker => worker.isCurrent)
   }
 
   get workers(): { index: number; pid: number; clients: number }[] {
@@ -270,7 +281,7 @@ export class ProxyControl {
       settings: () => this.#share(),
       mockSecret: this.#mockSecret,
       writeLog,
-      onMessage: (from, message, socket) => this.#onMessage(from, message, socket),
+      onMessage: (from, message, handle) => this.#onMessage(from, message, handle),
       onExit: (ended, how) => this.#onExit(ended, how),
     })
     if (this.#topology) worker.setTopology(this.#topology)
@@ -282,7 +293,7 @@ export class ProxyControl {
     return shareOf(this.#settings, this.#options.workers)
   }
 
-  #onMessage(worker: WorkerProcess, message: FromWorker, socket: Socket | undefined): void {
+  #onMessage(worker: WorkerProcess, message: FromWorker, handle: Sendable | undefined): void {
     switch (message.kind) {
       case 'ready':
         this.#console.greet(worker)
@@ -292,8 +303,16 @@ export class ProxyControl {
       case 'taken':
         this.#entrance.resume()
         return
+      case 'listening':
+        if (handle) this.#entrance.onLent(worker, message.door, handle as ListeningHandle)
+        return
+      case 'surplus':
+        if (handle) this.#passOn({ socket: handle as Socket, route: message.route })
+        return
       case 'hand_over':
-        if (socket) this.#passOn(socket, message.client)
+        if (handle) {
+          this.#passOn({ socket: handle as Socket, route: message.client.route, client: message.client })
+        }
         return
       case 'applied':
         this.#noteApplied()
@@ -324,14 +343,15 @@ export class ProxyControl {
     }
   }
 
-  /** A client at rest goes from a worker that leaves to another one. Its socket is not read here. */
-  #passOn(socket: Socket, client: HandOver): void {
+  /** A connection goes from one worker to another: a new one, or a client at rest. Its socket is not read here. */
+  #passOn(arrival: Arrival): void {
+    const { socket } = arrival
     socket.on('error', () => undefined)
     if (this.#stopping) {
       socket.write(writeErrorResponse(errorFor('shutdown', 'the proxy is shutting down')))
       return socket.destroySoon()
     }
-    if (stopReading(socket)) this.#entrance.admit({ socket, route: client.route, client })
+    if (stopReading(socket)) this.#entrance.admit(arrival)
     else socket.destroy()
   }
 
@@ -376,8 +396,9 @@ export class ProxyControl {
     // This process was stopped or starved itself: what the workers have said meanwhile has yet to be read.
     const wasAway = nowMs - this.#judgedMs > 2 * judgeEveryMs
     this.#judgedMs = nowMs
+    if (wasAway) for (const worker of this.#all()) worker.excuse(nowMs)
+    this.#entrance.stepIn()
     for (const worker of this.#all()) {
-      if (wasAway) worker.excuse(nowMs)
       const silentMs = worker.silentMs(nowMs)
       if (silentMs <= (worker.serves ? silentMaxMs : bootMaxMs)) continue
       log.error(
@@ -399,6 +420,8 @@ export class ProxyControl {
       return
     }
     for (const arrival of left) this.#entrance.admit(arrival)
+    this.#entrance.resume()
+    this.#entrance.stepIn()
     if (isBeside) return
     this.#crashes++
     const { clock, timers, log } = this.#options

@@ -1,16 +1,29 @@
 import assert from 'node:assert/strict'
-import { connect, type Socket } from 'node:net'
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { FakeTime } from '../../test/support/fake-time.ts'
 import { freePorts } from '../../test/support/ports.ts'
 import { until } from '../../test/support/wait.ts'
+import { handleOf } from '../runtime/listeners.ts'
 import { type Logger, silentLogger } from '../runtime/log.ts'
-import { type Arrival, chooseTaker, Entrance, type EntranceOptions, type Taker } from './entrance.ts'
+import { unlimited } from './doors.ts'
+import {
+  type Arrival,
+  ceilingsOf,
+  chooseTaker,
+  Entrance,
+  type EntranceOptions,
+  type Loan,
+  type Taker,
+} from './entrance.ts'
 
 class FakeTaker implements Taker {
   clients = 0
   readonly arrivals: Arrival[] = []
+  readonly loans: Loan[] = []
+  ceiling = unlimited
+  quietForMs = 0
   owedSinceMs: number | undefined
 
   constructor(clients = 0, owedSinceMs?: number) {
@@ -26,8 +39,20 @@ class FakeTaker implements Taker {
     return this.arrivals.length
   }
 
+  silentMs(): number {
+    return this.quietForMs
+  }
+
   give(arrival: Arrival): void {
     this.arrivals.push(arrival)
+  }
+
+  lend(loan: Loan): void {
+    this.loans.push(loan)
+  }
+
+  limit(connections: number): void {
+    this.ceiling = connections
   }
 
   confirm(): void {
@@ -43,8 +68,10 @@ const arrival = (ended: Socket[] = []): Arrival => {
 const waitingMax = 1024
 
 function entranceFor(takers: Taker[], more: Partial<EntranceOptions> = {}): Entrance {
+  const time = new FakeTime()
   return new Entrance({
-    clock: new FakeTime(),
+    clock: time,
+    timers: time,
     log: silentLogger,
     takers: () => takers,
     waitingMax: () => waitingMax,
@@ -160,4 +187,125 @@ test('of refusals is told at most once a second, with how many there were', asyn
   come(5)
   assert.deepEqual(told, [1, 40])
   assert.equal(ended.length, 45)
+})
+
+test('nobody may have many more connections than the one with the fewest of the others', () => {
+  const clients = fc.array(fc.nat(200), { minLength: 2, maxLength: 6 })
+  fc.assert(
+    fc.property(clients, loads => {
+      const takers = loads.map(load => new FakeTaker(load))
+      const ceilings = ceilingsOf(takers, 0)
+      for (const [at, ceiling] of ceilings.entries()) {
+        const fewest = Math.min(...loads.filter((_, other) => other !== at))
+        assert.ok(
+          ceiling > fewest && ceiling <= fewest * 1.0625 + 1,
+          `${loads.join('/')}: ${ceilings.join('/')}`,
+        )
+      }
+      assert.ok(
+        ceilings.some((ceiling, at) => loads[at]! < ceiling),
+        'somebody accepts',
+      )
+    }),
+  )
+})
+
+test('who accepts for itself as long as its ceiling says, and leaves the rest, has no more than the others', () => {
+  fc.assert(
+    fc.property(fc.array(fc.nat(3), { minLength: 64, maxLength: 64 }), awake => {
+      const takers = Array.from({ length: 4 }, () => new FakeTaker())
+      const entrance = entranceFor(takers)
+      for (const first of awake) {
+        for (const [at, ceiling] of ceilingsOf(takers, 0).entries()) takers[at]!.limit(ceiling)
+        const taker = takers[first]!
+        if (taker.load < taker.ceiling) taker.clients++
+        else entrance.admit(arrival())
+      }
+      const loads = takers.map(({ load }) => load)
+      assert.ok(Math.max(...loads) - Math.min(...loads) <= 2, loads.join('/'))
+    }),
+  )
+})
+
+test('who is alone, or the only one that is heard, accepts everything', () => {
+  const [awake, hung] = [new FakeTaker(7), new FakeTaker(0)]
+  hung.quietForMs = 1000
+  assert.deepEqual(ceilingsOf([awake], 0), [unlimited])
+  assert.deepEqual(ceilingsOf([awake, hung], 0), [unlimited, 8])
+})
+
+/** A worker as far as the ports are concerned: it accepts from what it is lent, and gives a copy back. */
+class AcceptingTaker extends FakeTaker {
+  readonly servers: Server[] = []
+  accepted = 0
+
+  /** In one process a copy cannot be made: another socket on another port stands for it. */
+  async accept(entrance: Entrance): Promise<Server> {
+    const { door } = this.loans.at(-1)!
+    const copy = createServer(socket => {
+      this.accepted++
+      socket.destroy()
+    })
+    await new Promise<void>(resolve => copy.listen(0, '127.0.0.1', resolve))
+    this.servers.push(copy)
+    entrance.onLent(this, door, handleOf(copy))
+    return copy
+  }
+}
+
+const refused = (port: number): Promise<boolean> =>
+  new Promise(resolve => {
+    const client = connect(port, '127.0.0.1')
+    client.on('connect', () => {
+      client.destroy()
+      resolve(false)
+    })
+    client.on('error', () => resolve(true))
+  })
+
+test('the ports are lent to every worker, and accepted from here only until one has taken them', async () => {
+  const [port] = await freePorts(1)
+  const takers = [new AcceptingTaker()]
+  const entrance = entranceFor(takers)
+  await entrance.listen({ host: '127.0.0.1', port: port! }, 'primary')
+  const [first] = takers as [AcceptingTaker]
+  assert.deepEqual(
+    first.loans.map(({ door, route }) => ({ door, route })),
+    [{ door: 0, route: 'primary' }],
+  )
+  assert.equal(await refused(port!), false)
+  await until('it is handed over', () => first.arrivals.length === 1)
+  const copy = await first.accept(entrance)
+  assert.equal(await refused(port!), true, 'here nobody accepts any more')
+  assert.deepEqual(entrance.places, [{ route: 'primary', host: '127.0.0.1', port }])
+  const second = new AcceptingTaker()
+  takers.push(second)
+  entrance.resume()
+  assert.equal(second.loans.length, 1)
+  assert.equal(second.loans[0]!.handle, handleOf(copy), 'the copy is lent further')
+  assert.ok(second.ceiling < unlimited, 'and it knew its ceiling before')
+  for (const { socket } of first.arrivals) socket.destroy()
+  entrance.close()
+})
+
+test('while no worker is heard of, connections are accepted here and wait', async () => {
+  const [port] = await freePorts(1)
+  const takers = [new AcceptingTaker()]
+  const [taker] = takers as [AcceptingTaker]
+  const entrance = entranceFor(takers)
+  await entrance.listen({ host: '127.0.0.1', port: port! }, 'primary')
+  const copy = await taker.accept(entrance)
+  const { port: copied } = copy.address() as { port: number }
+  entrance.stepIn()
+  assert.equal(taker.loans.length, 1, 'it is heard of')
+  takers.pop()
+  entrance.stepIn()
+  // The handle is that of the copy's listener, which no longer gets what comes.
+  assert.equal(await refused(copied), false)
+  takers.push(taker)
+  entrance.resume()
+  await until('it gets who has waited', () => taker.arrivals.length === 1)
+  assert.equal(taker.loans.length, 2, 'and the port again')
+  for (const { socket } of taker.arrivals) socket.destroy()
+  entrance.close()
 })

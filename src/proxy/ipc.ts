@@ -98,6 +98,15 @@ export type ToWorker =
   | { kind: 'settings'; settings: WorkerSettings; index: number; mockSecret: string }
   /** Answered by `applied`; the next one is sent after that. */
   | { kind: 'topology'; topology: Topology }
+  /**
+   * Comes with the socket of a port. Answered by `listening`, also when the worker listens on it already. `backlog`: how
+   * many connections the kernel keeps until they are accepted.
+   */
+  | { kind: 'listen'; door: number; route: Route; backlog: number }
+  /** It accepts no more. */
+  | { kind: 'stop_listening' }
+  /** What comes when it has so many connections is somebody else's. */
+  | { kind: 'ceiling'; connections: number }
   /** Comes with the client's socket. Answered by `taken`. */
   | { kind: 'connection'; connection: number; route: Route }
   /** Comes with the socket of a client that was another worker's. Answered by `taken`. */
@@ -123,7 +132,14 @@ export type FromWorker =
   | { kind: 'loaded' }
   /** It can take connections. */
   | { kind: 'ready' }
-  /** It has these clients' sockets; `clients` is how many it has now. */
+  /** Comes with the socket of the port, to be kept for another worker. */
+  | { kind: 'listening'; door: number }
+  /** Comes with the socket of a client that came when this worker had more than its part. Nothing of it is read. */
+  | { kind: 'surplus'; route: Route }
+  /**
+   * It has these clients' sockets; `clients` is how many connections it has now. One that has a ceiling says so whenever
+   * that changes, but not for every single one.
+   */
   | { kind: 'taken'; connections: number[]; clients: number }
   /** Comes with the socket of a client at rest, which another worker is to go on with. */
   | { kind: 'hand_over'; client: HandOver }

@@ -86,6 +86,8 @@ export class Pool implements ServerOwner, SharingPlace {
   readonly #idle: ServerConnection[] = []
   readonly #waiting = new Set<Client>()
   readonly #opening = new Set<ServerConnection>()
+  #isServing = false
+  #isToServe = false
   /** The server let the proxy in without a question; undefined while nobody has tried. */
   #trusts: boolean | undefined
   /** The parameters of a connection that fits every client. */
@@ -432,8 +434,22 @@ export class Pool implements ServerOwner, SharingPlace {
     return new Map([...parameters, ['database', this.#options.serverDatabase]])
   }
 
-  /** Something has come free: the clients that have waited longest are served first. */
+  /**
+   * Something has come free: the clients that have waited longest are served first. Who gives a connection back at once
+   * leads here again from within, which thousands of them in a row must not do.
+   */
   #serveNext(): void {
+    this.#isToServe = true
+    if (this.#isServing) return
+    this.#isServing = true
+    while (this.#isToServe) {
+      this.#isToServe = false
+      this.#serveWaiting()
+    }
+    this.#isServing = false
+  }
+
+  #serveWaiting(): void {
     for (const client of this.#waiting) {
       if (!this.home.use.begins[client.route]) continue
       const idle = this.#takeIdle(client)

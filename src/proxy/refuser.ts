@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { readOn } from '../runtime/sockets.ts'
 import type { Timers } from '../runtime/timers.ts'
 import { writeErrorResponse } from '../wire/messages.ts'
 import { readStartup } from '../wire/startup.ts'
@@ -69,6 +70,6 @@ export class Refuser {
     }
     socket.on('data', onData)
     socket.on('end', () => socket.destroy())
-    socket.resume()
+    readOn(socket)
   }
 }

@@ -1,6 +1,7 @@
 /** The data worker's process: composition root and lifeline to the control process. */
 import type { Socket } from 'node:net'
 import { systemClock } from '../runtime/clock.ts'
+import type { Sendable } from '../runtime/listeners.ts'
 import { createLogger, type LogLevel } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
 import { systemTimers } from '../runtime/timers.ts'
@@ -9,8 +10,9 @@ import { Worker } from './worker.ts'
 
 let worker: Worker | undefined
 
-function send(message: FromWorker, socket?: Socket, onSent?: () => void): void {
-  if (process.connected) process.send?.(message, socket, {}, onSent && (() => onSent()))
+function send(message: FromWorker, handle?: Sendable, onSent?: () => void): void {
+  // A listening handle has no public type.
+  if (process.connected) process.send?.(message, handle as Socket, {}, onSent && (() => onSent()))
 }
 
 function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
@@ -37,8 +39,8 @@ function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
   worker.start()
 }
 
-process.on('message', (message: ToWorker, socket?: Socket) => {
-  if (worker) worker.onMessage(message, socket)
+process.on('message', (message: ToWorker, handle?: Sendable) => {
+  if (worker) worker.onMessage(message, handle)
   else if (message.kind === 'settings') start(message)
 })
 // A terminal's Ctrl-C and a service manager's TERM reach the whole group: the control process decides what to do.

@@ -3,11 +3,13 @@ import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Clock } from '../runtime/clock.ts'
+import type { Sendable } from '../runtime/listeners.ts'
 import { environmentWithoutSecrets } from '../runtime/process.ts'
 import type { Timers } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import type { WorkerCountersData } from './counters.ts'
-import type { Arrival, Taker } from './entrance.ts'
+import { unlimited } from './doors.ts'
+import type { Arrival, Loan, Taker } from './entrance.ts'
 import type { GatesData } from './gates.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 
@@ -23,7 +25,7 @@ export interface WorkerProcessOptions {
   /** Takes whole lines of its output. */
   writeLog: (lines: string) => void
   /** What it says; its own affairs are dealt with before. */
-  onMessage: (worker: WorkerProcess, message: FromWorker, socket: Socket | undefined) => void
+  onMessage: (worker: WorkerProcess, message: FromWorker, handle: Sendable | undefined) => void
   onExit: (worker: WorkerProcess, how: string) => void
 }
 
@@ -63,8 +65,10 @@ export class WorkerProcess implements Taker {
   readonly #ended: Promise<void>
   readonly #owed = new Map<number, Arrival & { sinceMs: number }>()
   #handedOver = 0
-  /** Its clients, as it said when it last confirmed one or sent its figures. */
+  /** Its connections, as it said last. */
   #clients = 0
+  /** What it was told of how many connections it may have. */
+  #ceiling = unlimited
   #heardMs: number
   #newest: Topology | undefined
   #told: Topology | undefined
@@ -78,7 +82,7 @@ export class WorkerProcess implements Taker {
     this.#heardMs = this.startedMs
     const { child } = options
     for (const stream of [child.stdout, child.stderr]) if (stream) forwardLines(stream, options.writeLog)
-    child.on('message', (message: FromWorker, socket?: Socket) => this.#onMessage(message, socket))
+    child.on('message', (message: FromWorker, handle?: Sendable) => this.#onMessage(message, handle))
     const gone = new Promise<string>(resolve => {
       child.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))
       child.on('error', error => {
@@ -125,6 +129,19 @@ export class WorkerProcess implements Taker {
     this.#options.child.send(message, arrival.socket, { keepOpen: true }, () => undefined)
   }
 
+  lend({ door, route, backlog, handle }: Loan): void {
+    const { child } = this.#options
+    const message: ToWorker = { kind: 'listen', door, route, backlog }
+    // A listening handle has no public type.
+    if (child.connected) child.send(message, handle as unknown as Socket)
+  }
+
+  limit(connections: number): void {
+    if (connections === this.#ceiling) return
+    this.#ceiling = connections
+    this.send({ kind: 'ceiling', connections })
+  }
+
   /** The connections that it did not confirm: they are somebody else's now. */
   takeBack(): Arrival[] {
     const arrivals = [...this.#owed.values()]
@@ -139,6 +156,11 @@ export class WorkerProcess implements Taker {
   setTopology(topology: Topology): void {
     this.#newest = topology
     this.#tellTopology()
+  }
+
+  /** It has applied the newest topology. */
+  get isCurrent(): boolean {
+    return this.#told === this.#newest && !this.#isApplying
   }
 
   tellSettings(): void {
@@ -192,7 +214,7 @@ export class WorkerProcess implements Taker {
     return this.state === 'ready' || this.state === 'leaving'
   }
 
-  #onMessage(message: FromWorker, socket: Socket | undefined): void {
+  #onMessage(message: FromWorker, handle: Sendable | undefined): void {
     this.#heardMs = this.#options.clock.nowMs()
     switch (message.kind) {
       case 'loaded':
@@ -215,12 +237,13 @@ export class WorkerProcess implements Taker {
         break
       case 'counters':
         this.counters = message.counters
-        this.#clients = message.counters.clients
         break
       case 'suspect':
       case 'catalog':
       case 'free_database':
       case 'hand_over':
+      case 'listening':
+      case 'surplus':
       case 'cancel':
       case 'cancelled':
       case 'console_command':
@@ -230,7 +253,7 @@ export class WorkerProcess implements Taker {
       default:
         message satisfies never
     }
-    this.#options.onMessage(this, message, socket)
+    this.#options.onMessage(this, message, handle)
   }
 
   #tellTopology(): void {

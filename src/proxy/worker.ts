@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Route } from '../routing/choose.ts'
 import type { Clock } from '../runtime/clock.ts'
+import type { ListeningHandle, Sendable } from '../runtime/listeners.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
@@ -16,6 +17,7 @@ import type { LoginFailure } from './conversations.ts'
 import { type PoolGauges, WorkerCounters } from './counters.ts'
 import { type Database, Databases } from './database.ts'
 import { Dispatcher } from './dispatcher.ts'
+import { Doors, unlimited } from './doors.ts'
 import type { DisconnectReason } from './failures.ts'
 import { Gates } from './gates.ts'
 import type { HandOver } from './hand-over.ts'
@@ -43,13 +45,15 @@ export interface WorkerOptions {
   /** Makes up what an unknown user would have; the same in every worker. */
   mockSecret: Buffer
   memory: () => NodeJS.MemoryUsage
-  /** A socket that goes along is the control process's from then on; `onSent` is called when it has left. */
-  send: (message: FromWorker, socket?: Socket, onSent?: () => void) => void
+  /** A client's socket that goes along is the control process's from then on; `onSent` is called when it has left. */
+  send: (message: FromWorker, handle?: Sendable, onSent?: () => void) => void
   /** Everything is closed: the process may end. */
   onStopped: () => void
 }
 
 const countersEveryMs = 250
+/** How often connections are confirmed, and the others learn how many this worker has. */
+const confirmEveryMs = 2
 /** A client of a worker that is replaced is ended when it was idle for this long: nothing of it is on the way. */
 const drainIdleMs = 1000
 /** Most clients on their way to another worker: nobody reads what they send meanwhile. */
@@ -89,8 +93,11 @@ export class Worker implements ClientHost, StartupHost {
   readonly #timers: Timer[] = []
   /** Cancel requests that other workers are asked about, by number. */
   readonly #asked = new Map<number, () => void>()
-  /** Connections that have arrived and are yet to be confirmed. */
+  readonly #doors: Doors
+  /** Connections that were handed over and are yet to be confirmed. */
   #taken: number[] = []
+  /** How many there were when that was said last, and whether it was a moment ago. */
+  #toldLoad = 0
   #confirming = false
   #requests = 0
   #stopping = false
@@ -125,6 +132,12 @@ export class Worker implements ClientHost, StartupHost {
       pins: this.#pins,
       sendCounters: () => this.#sendCounters(),
       onEnd: reason => this.#onGone(reason),
+    })
+    this.#doors = new Doors({
+      log,
+      load: () => this.#connections,
+      accept: (socket, route) => this.#accept(socket, route),
+      giveAway: (socket, route, onSent) => options.send({ kind: 'surplus', route }, socket, onSent),
     })
     this.#dispatcher = new Dispatcher({
       clock: options.clock,
@@ -169,16 +182,27 @@ export class Worker implements ClientHost, StartupHost {
     }
   }
 
-  /** `socket` comes with a connection, unless it broke on the way. */
-  onMessage(message: ToWorker, socket?: Socket): void {
+  /** `handle` comes with a port, and with a connection unless it broke on the way. */
+  onMessage(message: ToWorker, handle?: Sendable): void {
     switch (message.kind) {
+      case 'listen':
+        if (handle) this.#listen(message, handle as ListeningHandle)
+        return
+      case 'stop_listening':
+        this.#doors.close()
+        return
+      case 'ceiling':
+        this.#setCeiling(message.connections)
+        return
       case 'connection':
-        if (socket) this.#accept(socket, message.route)
-        this.#confirm(message.connection)
+        this.#taken.push(message.connection)
+        if (handle) this.#receive(handle as Socket, message.route)
+        this.#confirm()
         return
       case 'take_over':
-        if (socket) this.#takeOver(socket, message.client)
-        this.#confirm(message.connection)
+        this.#taken.push(message.connection)
+        if (handle) this.#takeOver(handle as Socket, message.client)
+        this.#confirm()
         return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
@@ -237,17 +261,36 @@ export class Worker implements ClientHost, StartupHost {
     this.log.level = settings.log.level
   }
 
-  #accept(socket: Socket, route: Route): void {
-    this.counters.accepted++
+  #listen({ door, route, backlog }: Extract<ToWorker, { kind: 'listen' }>, handle: ListeningHandle): void {
+    const isUsed = this.#doors.open(door, handle, route, backlog)
+    this.#options.send({ kind: 'listening', door }, handle, () => {
+      if (!isUsed) handle.close()
+    })
+  }
+
+  /** Where others have equally many, they have to refuse some too. */
+  #setCeiling(connections: number): void {
+    const room = this.#settings.clientsMax + silentClientsMax
+    this.#doors.ceiling = connections < unlimited ? Math.min(connections, room) : connections
+    this.#tellLoad()
+  }
+
+  /** Takes a connection that somebody else has accepted. */
+  #receive(socket: Socket, route: Route): void {
     // A socket that was handed over has lost what it was opened with.
     socket.allowHalfOpen = true
+    this.#accept(socket, route)
+  }
+
+  #accept(socket: Socket, route: Route): void {
+    this.counters.accepted++
     // Room for cancel requests and for being told no, but not for any number that says nothing.
     if (this.#connections >= this.#settings.clientsMax + silentClientsMax) {
       this.counters.disconnects.too_many_clients++
       return this.#refuser.refuse(socket, this.#tooMany)
     }
     this.#arriving.add(new ClientStartup(socket, route, this))
-    this.counters.clients = this.#connections
+    this.#noteLoad()
   }
 
   /** Goes on with a client at rest that was another worker's. */
@@ -268,7 +311,7 @@ export class Worker implements ClientHost, StartupHost {
     this.#clients.add(client)
     this.#tally.add(client)
     this.#keys.takeOver(client, { ...cancelKey, secret: Buffer.from(cancelKey.secret, 'hex') })
-    this.counters.clients = this.#connections
+    this.#noteLoad()
     client.takeOver(from)
   }
 
@@ -278,7 +321,7 @@ export class Worker implements ClientHost, StartupHost {
     const given = cancelKey && client.handOver()
     if (!given) return false
     this.#forget(client)
-    this.counters.clients = this.#connections
+    this.#noteLoad()
     this.#departing++
     this.#options.send({ kind: 'hand_over', client: { ...given.client, cancelKey } }, given.socket, () => {
       this.#departing--
@@ -287,18 +330,32 @@ export class Worker implements ClientHost, StartupHost {
     return true
   }
 
+  #noteLoad(): void {
+    this.counters.clients = this.#connections
+    this.#tellLoad()
+  }
+
+  /** Says how many connections there are; without a ceiling nobody wants to know. */
+  #tellLoad(): void {
+    const isWanted = this.#doors.ceiling < unlimited && this.#connections !== this.#toldLoad
+    if (isWanted && !this.#confirming) this.#sendTaken()
+  }
+
   /** Says that a connection has arrived: when many come, at once for the first and then for all of a moment. */
-  #confirm(connection: number): void {
-    this.#taken.push(connection)
-    if (!this.#confirming) this.#sendTaken()
+  #confirm(): void {
+    if (!this.#confirming && this.#taken.length > 0) this.#sendTaken()
   }
 
   #sendTaken(): void {
-    this.#confirming = this.#taken.length > 0
-    if (!this.#confirming) return
-    this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#connections })
+    this.#confirming = true
+    this.#toldLoad = this.#connections
+    this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#toldLoad })
     this.#taken = []
-    this.timers.after(1, () => this.#sendTaken())
+    this.timers.after(confirmEveryMs, () => {
+      this.#confirming = false
+      this.#confirm()
+      this.#tellLoad()
+    })
   }
 
   get #connections(): number {
@@ -436,7 +493,7 @@ export class Worker implements ClientHost, StartupHost {
 
   #onGone(reason: DisconnectReason): void {
     this.counters.disconnects[reason]++
-    this.counters.clients = this.#connections
+    this.#noteLoad()
     if (this.#leaving) this.#endWhenEmpty()
   }
 
@@ -487,6 +544,7 @@ export class Worker implements ClientHost, StartupHost {
   #stop(): void {
     if (this.#stopping) return
     this.#stopping = true
+    this.#doors.close()
     this.#leaving = true
     this.#console.shutDown(false)
     const endAtRest = (): void => {
@@ -509,6 +567,7 @@ export class Worker implements ClientHost, StartupHost {
   #drain(): void {
     if (this.#leaving) return
     this.#leaving = true
+    this.#doors.close()
     const why = 'the part of the proxy that serves this connection is being replaced'
     const end = (client: Client): void => client.end('shutdown', why, { hint: 'Connect again.' })
     const partWithIdle = (): void => {

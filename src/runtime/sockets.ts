@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 /** What Node.js keeps below a socket. It has no public way to stop reading before the next bytes are there. */
 interface Handle {
   reading: boolean
+  readStart(): number
   readStop(): number
 }
 
@@ -21,4 +22,14 @@ export function stopReading(socket: Socket): boolean {
   handle.readStop()
   handle.reading = false
   return true
+}
+
+/** Goes on reading after `stopReading`, or where a socket was opened without. */
+export function readOn(socket: Socket): void {
+  const { _handle: handle } = socket as Socket & { _handle?: Handle | null }
+  if (handle && !handle.reading) {
+    handle.reading = true
+    handle.readStart()
+  }
+  socket.resume()
 }

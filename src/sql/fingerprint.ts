@@ -27,20 +27,28 @@ export class Fingerprinter {
     const lexer = this.#lexer
     lexer.reset(text, start, end, standardStrings)
     this.length = 0
+    this.hash = hashSeed
     let tokens = 0
     let isEscape = false
     let semicolonsFrom = -1
+    let hash = 0
     while (lexer.next()) {
       if (++tokens > tokensMax) return 'too_long'
       if (lexer.kind !== Token.Other || text[lexer.start] !== semicolon) semicolonsFrom = -1
-      else if (semicolonsFrom < 0) semicolonsFrom = this.length
-      if (tokens > 1) this.#put(blank)
+      else if (semicolonsFrom < 0) {
+        semicolonsFrom = this.length
+        hash = this.hash
+      }
+      if (tokens > 1) this.bytes[this.length++] = blank
       this.#token(text, isEscape)
       isEscape = lexer.kind === Token.Word && isUescape(text, lexer.start, lexer.end)
     }
     if (lexer.isUnterminated) return 'unreadable'
-    if (semicolonsFrom >= 0) this.length = semicolonsFrom
-    this.hash = hashOfBytes(this.bytes, this.length)
+    if (semicolonsFrom >= 0) {
+      this.length = semicolonsFrom
+      this.hash = hash
+    }
+    this.hash >>>= 2
     return undefined
   }
 
@@ -64,6 +72,7 @@ export class Fingerprinter {
     let length = this.length
     for (let at = start; at < end; at++) bytes[length++] = foldByte(text[at]!)
     this.length = length
+    this.#mix(this.#lexer.hash)
   }
 
   /** An empty constant of the same kind; one with Unicode escapes as it is, since UESCAPE may follow. */
@@ -79,14 +88,30 @@ export class Fingerprinter {
   #copy(text: Uint8Array, start: number, end: number): void {
     const { bytes } = this
     let length = this.length
-    for (let at = start; at < end; at++) bytes[length++] = text[at]!
+    let hash = hashSeed
+    for (let at = start; at < end; at++) {
+      const byte = text[at]!
+      bytes[length++] = byte
+      hash = Math.imul(hash ^ byte, hashPrime)
+    }
     this.length = length
+    this.#mix(hash)
   }
 
   #put(byte: number): void {
     this.bytes[this.length++] = byte
+    this.#mix(byte)
+  }
+
+  #mix(hash: number): void {
+    this.hash = Math.imul(this.hash ^ hash, hashPrime)
+    this.hash ^= this.hash >>> 15
   }
 }
+
+/** FNV-1a, of tokens by the hash of each. */
+const hashSeed = 0x811c9dc5 | 0
+const hashPrime = 0x01000193
 
 const blank = 0x20
 const quote = 0x27
@@ -100,11 +125,4 @@ function isUescape(text: Uint8Array, start: number, end: number): boolean {
     if (foldByte(text[start + index]!) !== uescape[index]) return false
   }
   return true
-}
-
-/** FNV-1a. */
-function hashOfBytes(bytes: Uint8Array, length: number): number {
-  let hash = 0x811c9dc5 | 0
-  for (let at = 0; at < length; at++) hash = Math.imul(hash ^ bytes[at]!, 0x01000193)
-  return hash >>> 2
 }

@@ -81,8 +81,8 @@ test('where tokens begin and end: every lexical feature', () => {
 })
 
 const pieces = [
-  ...'\'"$\\;:.,()[]+-*/<>=~!@#%^&|`? \n\t\r\f\v',
-  ...'aAeEbBxXnNuU_19\u00e4',
+  ...'\'"$\\;:.,()[]+-*/<>=~!@#%^&|`? \n\t\r\f\v'.split(''),
+  ...'aAeEbBxXnNuU_19\u00e4'.split(''),
   ..."'' '\n' \" \"\" $$ $a$ $1 /* */ -- --\n :: := .. => <= <> != -> U&' U&\" E' B' X' N' \\' uescape 1e 0x 0b 1_ 1. .5 select".split(
     ' ',
   ),

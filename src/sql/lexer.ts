@@ -317,9 +317,14 @@ export class Lexer {
   }
 
   #number(at: number): void {
+    let end = at
+    while (end < this.#limit && isDigit(this.#buffer[end]!)) end++
+    const next = this.#byte(end)
+    // Nearly every number is nothing but digits.
+    if (next === dot || wordBytes[next] !== 0) end = this.#radixEnd(at) || this.#decimalEnd(at)
     this.kind = Token.Number
     this.start = at
-    this.end = this.#at = this.#radixEnd(at) || this.#decimalEnd(at)
+    this.end = this.#at = end
   }
 
   /** `1`, `1.5`, `.5`, `1.`, `1_000`, each with an exponent if digits follow the letter. */

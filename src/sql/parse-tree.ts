@@ -167,7 +167,7 @@ class Walk {
   /** A query of a WITH sees those before it, or all of them; what a name stands for outside is no matter then. */
   #with(clause: TreeNode): void {
     const queries = nodesOf(clause['ctes']).map(each => nodeOf(each['CommonTableExpr']))
-    const names = queries.map(({ ctename }) => String(ctename))
+    const names = queries.map(({ ctename }) => textOf(ctename))
     const isRecursive = clause['recursive'] === true
     if (isRecursive) this.#withNames.push(...names)
     for (const [index, query] of queries.entries()) {
@@ -187,7 +187,7 @@ class Walk {
         return this.#add(isForm ? this.#forms : this.#functions, lastName(node['funcname']))
       }
       case 'A_Expr':
-        if (String(node['kind']).includes('BETWEEN'))
+        if (textOf(node['kind']).includes('BETWEEN'))
           for (const symbol of between) this.#operators.add(symbol)
         else this.#add(this.#operators, lastName(node['name']))
         return
@@ -207,14 +207,14 @@ class Walk {
       }
       // Only in an indirection: (row).field
       case 'String':
-        return this.#add(this.#fields, String(node['sval']))
+        return this.#add(this.#fields, textOf(node['sval']))
       default:
     }
   }
 
   #relation(node: TreeNode): void {
-    const schema = node['schemaname'] === undefined ? undefined : String(node['schemaname'])
-    const name = String(node['relname'])
+    const schema = node['schemaname'] === undefined ? undefined : textOf(node['schemaname'])
+    const name = textOf(node['relname'])
     if (!isPlain(name) || !isPlain(schema ?? '')) return this.refuse('unusual_name')
     if (schema === undefined && this.#withNames.includes(name)) return
     this.#relations.set(`${schema?.length ?? -1} ${schema ?? ''} ${name}`, { schema, name })
@@ -235,7 +235,7 @@ function isPlain(name: string): boolean {
 }
 
 function lastName(names: unknown): string {
-  return String(nodeOf(nodesOf(names).at(-1)?.['String'])['sval'])
+  return textOf(nodeOf(nodesOf(names).at(-1)?.['String'])['sval'])
 }
 
 function nodesOf(value: unknown): TreeNode[] {
@@ -247,6 +247,11 @@ function nodesOf(value: unknown): TreeNode[] {
 function nodeOf(value: unknown): TreeNode {
   if (typeof value !== 'object' || value === null) throw unlike(value)
   return value as TreeNode
+}
+
+function textOf(value: unknown): string {
+  if (typeof value !== 'string') throw unlike(value)
+  return value
 }
 
 function unlike(value: unknown): Error {

@@ -9,16 +9,17 @@ export interface ClassLimits {
   readonly countMax: number
   /** What they take, in bytes, roughly. */
   readonly bytesMax: number
-  /** Bytes of new statements that are parsed in a second; a byte costs about a microsecond. */
-  readonly parsedBytesPerSecond: number
+  /** How much of a second may go into parsing new statements. */
+  readonly parseMsPerSecond: number
 }
 
-const defaults: ClassLimits = { countMax: 10_000, bytesMax: 16 * 1024 * 1024, parsedBytesPerSecond: 50_000 }
+const defaults: ClassLimits = { countMax: 10_000, bytesMax: 16 * 1024 * 1024, parseMsPerSecond: 50 }
 
-/** So much may be parsed at once after a rest; in seconds. */
+/** After a rest, so many seconds' worth may be parsed at once. */
 const burstSeconds = 4
-/** What a parse costs besides its bytes, in the cost of one byte. */
-const parseCost = 64
+/** What a parse takes at least, and for each byte. */
+const parseMs = 0.05
+const parseMsPerByte = 0.001
 /** What a class takes besides its text, roughly. */
 const classBytes = 600
 
@@ -39,14 +40,14 @@ export class StatementClasses {
   #youngBytes = 0
   /** Hashes of what was seen once, each in its place. */
   readonly #seen = new Int32Array(8192)
-  /** What may be parsed at present, in bytes. */
-  #budget: number
+  /** How long may be parsed at present; less than nothing after something that took long. */
+  #budgetMs: number
   #budgetAtMs: number
 
   constructor(clock: Clock, limits: Partial<ClassLimits> = {}) {
     this.#clock = clock
     this.#limits = { ...defaults, ...limits }
-    this.#budget = burstSeconds * this.#limits.parsedBytesPerSecond
+    this.#budgetMs = burstSeconds * this.#limits.parseMsPerSecond
     this.#budgetAtMs = clock.nowMs()
   }
 
@@ -107,21 +108,20 @@ export class StatementClasses {
       this.#seen[place] = hash
       return undefined
     }
-    if (!this.#mayParse(length + parseCost)) return undefined
+    const fromMs = this.#clock.nowMs()
+    if (!this.#mayParse(fromMs)) return undefined
     const learned = classify(Buffer.from(bytes.subarray(0, length)), parse)
+    this.#budgetMs -= Math.max(parseMs + length * parseMsPerByte, this.#clock.nowMs() - fromMs)
     this.#keep(hash, learned)
     return learned
   }
 
-  #mayParse(cost: number): boolean {
-    const { parsedBytesPerSecond } = this.#limits
-    const nowMs = this.#clock.nowMs()
-    const earned = ((nowMs - this.#budgetAtMs) / 1000) * parsedBytesPerSecond
-    this.#budget = Math.min(this.#budget + earned, burstSeconds * parsedBytesPerSecond)
+  #mayParse(nowMs: number): boolean {
+    const { parseMsPerSecond } = this.#limits
+    const earnedMs = ((nowMs - this.#budgetAtMs) / 1000) * parseMsPerSecond
+    this.#budgetMs = Math.min(this.#budgetMs + earnedMs, burstSeconds * parseMsPerSecond)
     this.#budgetAtMs = nowMs
-    if (this.#budget < cost) return false
-    this.#budget -= cost
-    return true
+    return this.#budgetMs > 0
   }
 
   #keep(hash: number, statement: StatementClass): void {

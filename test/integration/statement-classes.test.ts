@@ -12,22 +12,24 @@ import { WireClient } from '../support/wire-client.ts'
 
 /**
  * A real server is the judge: everything volatile here draws from a sequence, so that what may share a connection
- * and moves it nevertheless is found out.
+ * and moves it nevertheless is found out. What no statement names (operators, casts, checks, policies) does not:
+ * that it reaches the session would be a reason of its own to share nothing.
  */
 let cluster: TestCluster
 let port: number
-const classes = new StatementClasses(systemClock, { parsedBytesPerSecond: 1e9 })
+const classes = new StatementClasses(systemClock, { parseMsPerSecond: 1e6 })
 const databases = new Databases(systemClock, () => {})
 
 const volatileSetup = `
 CREATE SEQUENCE touched;
 CREATE FUNCTION touch() RETURNS int LANGUAGE sql AS $$SELECT nextval('touched')::int$$;
 CREATE FUNCTION touch(int) RETURNS boolean LANGUAGE sql AS $$SELECT nextval('touched') > $1$$;
+CREATE FUNCTION ticks(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + extract(epoch FROM clock_timestamp())::int';
 CREATE FUNCTION pure(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
 CREATE TABLE plain (id int PRIMARY KEY, a int, b text, c timestamptz DEFAULT now());
 INSERT INTO plain SELECT i, i, 'x' FROM generate_series(1, 10) i;
 CREATE FUNCTION steady() RETURNS int LANGUAGE sql STABLE AS 'SELECT count(*)::int FROM plain';
-CREATE MATERIALIZED VIEW kept AS SELECT id, touch() AS t FROM plain;`
+CREATE MATERIALIZED VIEW kept AS SELECT id, ticks(id) AS t FROM plain;`
 
 const setup = `${volatileSetup}
 CREATE FUNCTION twin(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
@@ -40,13 +42,13 @@ CREATE FUNCTION sets(text) RETURNS text LANGUAGE sql STABLE AS $$SELECT set_conf
 CREATE SCHEMA other;
 CREATE FUNCTION other.upper(text) RETURNS text LANGUAGE sql AS $$SELECT 'X' || touch()$$;
 CREATE FUNCTION other.timezone(text, text) RETURNS text LANGUAGE sql AS $$SELECT 'X' || touch()$$;
-CREATE OPERATOR <%%> (FUNCTION = touch, RIGHTARG = int);
+CREATE OPERATOR <%%> (FUNCTION = ticks, RIGHTARG = int);
 CREATE OPERATOR <@@> (FUNCTION = pure, RIGHTARG = int);
 CREATE FUNCTION step(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1 + $2 + touch()';
 CREATE AGGREGATE touch_sum(int) (sfunc = step, stype = int, initcond = '0');
 CREATE AGGREGATE pure_sum(int) (sfunc = int4pl, stype = int, initcond = '0');
 
-CREATE DOMAIN checked AS int CHECK (touch(VALUE - VALUE));
+CREATE DOMAIN checked AS int CHECK (ticks(VALUE) > 0);
 CREATE DOMAIN timed_domain AS int CHECK (clock_timestamp() > 'epoch');
 CREATE DOMAIN over_checked AS checked;
 CREATE DOMAIN positive AS int CHECK (VALUE > 0);
@@ -59,7 +61,7 @@ CREATE FUNCTION gives_checked(int) RETURNS checked LANGUAGE sql IMMUTABLE AS 'SE
 CREATE FUNCTION table_checked() RETURNS TABLE (x checked) LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 CREATE OPERATOR <#> (FUNCTION = takes_checked, RIGHTARG = checked);
 CREATE TYPE pair AS (a int);
-CREATE FUNCTION to_pair(int) RETURNS pair LANGUAGE sql AS 'SELECT row(touch())::pair';
+CREATE FUNCTION to_pair(int) RETURNS pair LANGUAGE sql AS 'SELECT row(ticks($1))::pair';
 CREATE CAST (int AS pair) WITH FUNCTION to_pair;
 
 CREATE VIEW v_plain AS SELECT p.*, pure(a) AS e, extract(year FROM c) AS y, 'it''s \\' AS s FROM plain p WHERE b LIKE 'x%';
@@ -76,20 +78,20 @@ CREATE VIEW other.v_twice AS SELECT touch() AS t;
 CREATE VIEW v_twice AS SELECT 1 AS t;
 
 CREATE TABLE guarded (id int);
-CREATE POLICY own ON guarded USING (touch(id));
+CREATE POLICY own ON guarded USING (ticks(id) > 0);
 ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
 CREATE TABLE guarded_well (id int, owner text);
 CREATE POLICY own ON guarded_well USING (owner = current_user AND id IN (SELECT id FROM plain));
 ALTER TABLE guarded_well ENABLE ROW LEVEL SECURITY;
 CREATE TABLE guarded_writes (id int);
 CREATE POLICY reads ON guarded_writes FOR SELECT USING (true);
-CREATE POLICY writes ON guarded_writes FOR UPDATE USING (touch(id));
+CREATE POLICY writes ON guarded_writes FOR UPDATE USING (ticks(id) > 0);
 ALTER TABLE guarded_writes ENABLE ROW LEVEL SECURITY;
 CREATE TABLE guarded_view (id int);
 CREATE POLICY own ON guarded_view USING (EXISTS (SELECT 1 FROM v_touch));
 ALTER TABLE guarded_view ENABLE ROW LEVEL SECURITY;
 CREATE TABLE unguarded (id int);
-CREATE POLICY own ON unguarded USING (touch(id));
+CREATE POLICY own ON unguarded USING (ticks(id) > 0);
 
 CREATE TABLE parted (id int) PARTITION BY RANGE (id);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10);
@@ -182,7 +184,7 @@ const refused: readonly [sql: string, refusal: ShareRefusal][] = [
   ['SELECT * FROM v_operator', 'view_volatile'],
   ['SELECT * FROM v_random', 'view_volatile'],
   ['SELECT * FROM v_lock', 'view_volatile'],
-  ['SELECT * FROM v_checked', 'view_volatile'],
+  ['SELECT * FROM v_checked', 'relation_volatile'],
   ['SELECT * FROM v_sample', 'view_volatile'],
   ['SELECT * FROM v_settings', 'view_volatile'],
   ['SELECT * FROM v_twice', 'view_volatile'],
@@ -284,18 +286,18 @@ test('whatever may be volatile is refused, with its reason', async () => {
       assert.equal(refusalIn(database, sql), refusal, sql)
       if (await touches(client, sql)) touching++
     }
-    assert.ok(touching >= 20, `only ${touching} drew from the sequence`)
+    assert.ok(touching >= 15, `only ${touching} drew from the sequence`)
     assert.equal(refusalIn(await read('named'), 'SELECT * FROM v_scratch'), 'relation_unknown')
   } finally {
     await client.end()
   }
 })
 
-test('a change is noticed when the catalog is read again, and nothing else is', async () => {
+test('a change is noticed when the catalog is read again', async () => {
   const name = 'changing'
   const changed: readonly [ddl: string, sql: string, refusal: ShareRefusal | undefined][] = [
     [
-      'CREATE OR REPLACE FUNCTION pure(int) RETURNS int LANGUAGE sql AS $$SELECT touch()$$',
+      'CREATE OR REPLACE FUNCTION pure(int) RETURNS int LANGUAGE sql AS $$SELECT ticks($1)$$',
       'SELECT pure(1)',
       'function_volatile',
     ],
@@ -310,24 +312,24 @@ test('a change is noticed when the catalog is read again, and nothing else is', 
     ['CREATE OR REPLACE VIEW v AS SELECT touch() AS pure FROM plain', 'TABLE v', 'view_volatile'],
     ['DROP VIEW v; CREATE TABLE v (a int)', 'TABLE v', undefined],
     ['ALTER TABLE v RENAME TO w', 'TABLE v', 'relation_unknown'],
-    ['CREATE POLICY p ON w USING (touch(a))', 'TABLE w', undefined],
+    ['CREATE POLICY p ON w USING (ticks(a) > 0)', 'TABLE w', undefined],
     ['ALTER TABLE w ENABLE ROW LEVEL SECURITY', 'TABLE w', 'policy_volatile'],
     ['ALTER POLICY p ON w USING (a > 1)', 'TABLE w', undefined],
+    ['DROP POLICY p ON w', 'TABLE w', undefined],
     ['CREATE DOMAIN d AS int CHECK (VALUE > 0)', 'SELECT 1::d', undefined],
     ['ALTER TABLE w ALTER a TYPE d', 'TABLE w', undefined],
-    ['ALTER DOMAIN d ADD CONSTRAINT t CHECK (touch(VALUE - VALUE))', 'TABLE w', 'relation_volatile'],
+    ['ALTER DOMAIN d ADD CONSTRAINT t CHECK (ticks(VALUE) > 0)', 'TABLE w', 'relation_volatile'],
     ['ALTER TABLE w ALTER a TYPE int', 'TABLE w', undefined],
     ['ALTER TABLE w ADD b d', 'TABLE w', 'relation_volatile'],
     ['ALTER TABLE w DROP b', 'TABLE w', undefined],
     ['CREATE OPERATOR @@@ (FUNCTION = pure, RIGHTARG = int)', 'SELECT @@@ 1', undefined],
-    ['CREATE OPERATOR @@@ (FUNCTION = touch, RIGHTARG = int, LEFTARG = NONE)', 'SELECT @@@ 1', undefined],
     [
-      'CREATE FUNCTION touch(int, int) RETURNS int LANGUAGE sql AS $$SELECT touch()$$',
+      'CREATE FUNCTION ticks(int, int) RETURNS int LANGUAGE sql AS $$SELECT ticks($1)$$',
       'SELECT @@@ 1',
       undefined,
     ],
     [
-      'CREATE OPERATOR @@@ (FUNCTION = touch, LEFTARG = int, RIGHTARG = int)',
+      'CREATE OPERATOR @@@ (FUNCTION = ticks, LEFTARG = int, RIGHTARG = int)',
       'SELECT @@@ 1',
       'operator_volatile',
     ],
@@ -344,8 +346,7 @@ test('a change is noticed when the catalog is read again, and nothing else is', 
   try {
     let database = await read(name)
     for (const [ddl, sql, refusal] of changed) {
-      // One that is a mistake changes nothing.
-      await admin.query(ddl).catch(() => {})
+      await admin.query(ddl)
       database = await read(name)
       assert.equal(refusalIn(database, sql), refusal, `${ddl}: ${sql}`)
     }
@@ -361,35 +362,35 @@ test('what no statement names: nothing of that database may share', async () => 
   const name = 'implicit'
   const steps: readonly [make: string, drop: string][] = [
     [
-      `CREATE TYPE pair AS (a int); CREATE FUNCTION to_pair(int) RETURNS pair LANGUAGE sql AS 'SELECT row(touch())::pair';
+      `CREATE TYPE pair AS (a int); CREATE FUNCTION to_pair(int) RETURNS pair LANGUAGE sql AS 'SELECT row(ticks($1))::pair';
        CREATE CAST (int AS pair) WITH FUNCTION to_pair AS IMPLICIT`,
       'DROP TYPE pair CASCADE',
     ],
     [
-      `CREATE TYPE pair AS (a int); CREATE FUNCTION to_text(pair) RETURNS text LANGUAGE sql AS 'SELECT touch()::text';
+      `CREATE TYPE pair AS (a int); CREATE FUNCTION to_text(pair) RETURNS text LANGUAGE sql AS 'SELECT ticks(1)::text';
        CREATE CAST (pair AS text) WITH FUNCTION to_text`,
       'DROP TYPE pair CASCADE',
     ],
     [
-      `CREATE TYPE pair AS (a int); CREATE FUNCTION same(pair, pair) RETURNS boolean LANGUAGE sql AS 'SELECT touch(0)';
+      `CREATE TYPE pair AS (a int); CREATE FUNCTION same(pair, pair) RETURNS boolean LANGUAGE sql AS 'SELECT ticks(0) > 0';
        CREATE OPERATOR = (FUNCTION = same, LEFTARG = pair, RIGHTARG = pair)`,
       'DROP TYPE pair CASCADE',
     ],
     [
       `CREATE FUNCTION less(int, int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 < $2';
-       CREATE FUNCTION compare(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM touch(); RETURN $1 - $2; END';
+       CREATE FUNCTION compare(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM ticks(1); RETURN $1 - $2; END';
        CREATE OPERATOR <~ (FUNCTION = less, LEFTARG = int, RIGHTARG = int);
        CREATE OPERATOR CLASS odd FOR TYPE int USING btree AS OPERATOR 1 <~, FUNCTION 1 compare(int, int)`,
       'DROP OPERATOR FAMILY odd USING btree',
     ],
     [
-      `CREATE FUNCTION less_odd(int, int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN touch($1) AND $1 < $2; END';
+      `CREATE FUNCTION less_odd(int, int) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN ticks($1) > 0 AND $1 < $2; END';
        CREATE OPERATOR <~~ (FUNCTION = less_odd, LEFTARG = int, RIGHTARG = int);
        CREATE OPERATOR CLASS odd FOR TYPE int USING btree AS OPERATOR 1 <~~, FUNCTION 1 btint4cmp(int, int)`,
       'DROP OPERATOR FAMILY odd USING btree',
     ],
     [
-      `CREATE DOMAIN checked AS int CHECK (touch(VALUE - VALUE)); CREATE TYPE spread AS RANGE (subtype = checked, subtype_opclass = int4_ops)`,
+      `CREATE DOMAIN checked AS int CHECK (ticks(VALUE) > 0); CREATE TYPE spread AS RANGE (subtype = checked, subtype_opclass = int4_ops)`,
       'DROP TYPE spread; DROP DOMAIN checked',
     ],
   ]

@@ -1,16 +1,22 @@
 import type { Askable } from '../../src/proxy/catalog.ts'
 import type { Answer } from '../../src/proxy/conversations.ts'
-import type { WireClient } from './wire-client.ts'
+import { until } from './wait.ts'
+import type { Received, WireClient } from './wire-client.ts'
 
 /** A server connection for the proxy's own questions. `failed` takes what goes wrong with the connection itself. */
 export function askable(client: WireClient, failed: (cause: unknown) => void): Askable {
-  const answerTo = async (messages: Buffer): Promise<Answer> => {
+  const ask = async (messages: Buffer, done: (answer: Answer) => void): Promise<void> => {
     const from = client.received.length
     client.send(messages)
-    await client.ready(from)
-    const answer = client.received.slice(from)
+    const answer = await until('an answer', () => answerSince(client, from))
     const rows = answer.filter(({ code }) => code === 'D').map(({ body }) => body)
-    return { failed: answer.some(({ code }) => code === 'E'), replies: [{ rows }] }
+    done({ failed: answer.some(({ code }) => code === 'E'), replies: [{ rows }] })
   }
-  return { ask: (messages, _readyForQueries, done) => void answerTo(messages).then(done).catch(failed) }
+  return { ask: (messages, _readyForQueries, done) => void ask(messages, done).catch(failed) }
+}
+
+function answerSince(client: WireClient, from: number): Received[] | undefined {
+  if (client.closed) throw new Error('the connection was closed')
+  const answer = client.received.slice(from)
+  return answer.at(-1)?.code === 'Z' ? answer : undefined
 }

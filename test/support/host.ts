@@ -36,14 +36,17 @@ export async function testConfig(
   return loaded.config
 }
 
-/** Waits until there is a primary to write to and every server was asked; those that answer have their use. */
+/**
+ * Waits until there is a primary to write to and every server was asked, of which those that answer have their use, and
+ * the data workers know it.
+ */
 export async function untilRolesAreKnown(host: Host): Promise<void> {
   await until('the roles are known', () => {
     const { nodes } = host.watcher.current()
     const isUsed = nodes.every(
       node => node.source !== 'none' && (!node.accepting || node.writable || node.readable),
     )
-    return isUsed && nodes.some(node => node.writable)
+    return isUsed && nodes.some(node => node.writable) && (host.proxy?.isCurrent ?? true)
   })
 }
 

@@ -350,7 +350,7 @@ export class Lane {
     const isFirst = head.deliveredBytes === 0
     head.deliveredBytes += to - from
     client.deliver(this.#answer(chunk, from, to, isFirst && head.skipsParse), false)
-    if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitFor(client)
+    if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitForHead()
   }
 
   #finish(chunk: Buffer, from: number, to: number, isFirst: boolean, nowMs: number): void {
@@ -411,7 +411,7 @@ export class Lane {
   }
 
   /** The client of the head does not read: the server is not read from until it does, and nobody waits behind it. */
-  #waitFor(client: LaneClient): void {
+  #waitForHead(): void {
     if (this.#isPaused) return
     this.#isPaused = true
     this.server.pause()

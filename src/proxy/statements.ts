@@ -1,5 +1,6 @@
 import type { SessionEffects } from '../sql/session-effects.ts'
 import { Client as Code } from '../wire/codes.ts'
+import { firstOwnOid } from './catalog-questions.ts'
 
 /**
  * Prepared statements that outlive a server connection. A client's statement is its text and parameter types; each
@@ -31,6 +32,14 @@ export class Statement {
       this.#version = knowledge.version
     }
     return this.#effects
+  }
+
+  /** Whether its parameters are declared to be of types that are not PostgreSQL's own. */
+  get declaresOwnTypes(): boolean {
+    const { body, textEnd } = this
+    for (let at = textEnd + 3; at + 4 <= body.length; at += 4)
+      if (body.readUInt32BE(at) >= firstOwnOid) return true
+    return false
   }
 
   /** The Parse message that makes it under a name. */

@@ -413,7 +413,8 @@ test('a request in two pieces, two in one, and one with the goodbye behind it', 
       bound('few', ['3']),
     ]
     const together: Unit = { text: 'all at once', bytes: Buffer.concat(units.map(({ bytes }) => bytes)) }
-    const expected = await Promise.all(units.map(async unit => exactly(await answerTo(direct, unit))))
+    const expected: string[][] = []
+    for (const unit of units) expected.push(exactly(await answerTo(direct, unit)))
     const ask = async (client: WireClient): Promise<void> => {
       for (const [at, unit] of units.entries())
         assert.deepEqual(exactly(await answerTo(client, unit)), expected[at])

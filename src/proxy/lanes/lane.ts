@@ -20,6 +20,8 @@ import { UnitKind, type UnitReader } from './unit-reader.ts'
 export interface LaneEvents {
   /** There is something to send, by `flush`, when everything that has come by now was looked at. */
   onDirty(lane: Lane): void
+  /** A unit is on its way that nobody waits for: `checkStall` has to be called now and then. */
+  onAbandoned(): void
   /** Units were answered. */
   onAnswered(lane: Lane, units: number, nowMs: number): void
   /** It has nothing to do any more and was asked to end. */
@@ -160,10 +162,11 @@ export class Lane {
       unit.hidesParse = !isParsed
     } else {
       unit.skipsParse = isParsed
-      unit.isParsing = false
+      if (isParsed) unit.before = parseComplete
     }
     unit.statement = statement
     unit.name = name
+    unit.isBinding = true
     if (named?.shape !== undefined && !reader.describes) {
       const there = statements.shapeOf(statement)
       unit.named = named
@@ -259,7 +262,8 @@ export class Lane {
       case Code.NotificationResponse:
         return true
       case Code.NoticeResponse:
-        return head === undefined
+        // Said to whoever is there when the server stops: the request is run elsewhere.
+        return head === undefined || this.#isStopping(chunk, at, end)
       case Code.ErrorResponse:
         return this.#onError(chunk, at, end, head)
       case Code.CopyInResponse:
@@ -294,6 +298,8 @@ export class Lane {
         statements.describe(head.statement!, head.name, code === Code.NoData ? noColumns : shapeOf(chunk, at))
         return true
       case Code.BindComplete:
+        head.isParsing = false
+        head.isBinding = false
         // Columns other than those it was told are for the client's own connection to refuse.
         if (head.named && statements.shapeOf(head.statement!)?.shape !== head.named.shape)
           this.#takeBack(head)
@@ -301,6 +307,13 @@ export class Lane {
       default:
         return false
     }
+  }
+
+  /** Whether a notice is said to whoever is there because the server stops: the request is run elsewhere. */
+  #isStopping(chunk: Buffer, at: number, end: number): boolean {
+    const stops = chunk.subarray(at, end).includes(stopping)
+    if (stops) this.#isClosing = true
+    return stops
   }
 
   /** Whether an error is not the client's. */
@@ -321,8 +334,10 @@ export class Lane {
     if (head.isParsing) head.client?.session?.dropUnnamed()
     const isChanged = isPlanChanged(chunk, at, end)
     if (isChanged) this.#giveUpPlan(head)
-    // The client must not see the name that its statement has here.
-    if ((isChanged || body.includes(ownNames)) && head.deliveredBytes === 0) this.#takeBack(head)
+    // The client must not see the name that its statement has here; and a Parse that was not sent might have failed.
+    const isUnsure = body.includes(ownNames) || (head.isParsing && head.skipsParse)
+    if (isChanged || isUnsure) this.#takeBack(head)
+    head.isBinding = false
     return false
   }
 
@@ -347,16 +362,21 @@ export class Lane {
     head.answerBytes += to - from
     const { client } = head
     if (!client) return
-    const isFirst = head.deliveredBytes === 0
-    head.deliveredBytes += to - from
-    client.deliver(this.#answer(chunk, from, to, isFirst && head.skipsParse), false)
+    const answer = this.#answer(head, chunk, from, to)
+    if (head.isBinding) {
+      // Until it is bound it may have to be run elsewhere.
+      head.before = Buffer.from(answer)
+      return
+    }
+    head.deliveredBytes += answer.length
+    client.deliver(answer, false)
     if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitForHead()
   }
 
   #finish(chunk: Buffer, from: number, to: number, isFirst: boolean, nowMs: number): void {
     const head = this.#units.head!
     const { client, learned } = head
-    const putsParse = head.deliveredBytes === 0 && head.skipsParse
+    const answer = this.#answer(head, chunk, from, to)
     // Answers that come together say nothing about how long each took.
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
@@ -364,14 +384,17 @@ export class Lane {
     this.#headSinceMs = nowMs
     this.#units.shift()
     this.resume()
-    client?.deliver(this.#answer(chunk, from, to, putsParse), true)
+    client?.deliver(answer, true)
   }
 
-  #answer(chunk: Buffer, from: number, to: number, putsParse: boolean): Buffer {
-    if (!putsParse) return chunk.subarray(from, to)
-    const answer = Buffer.allocUnsafe(parseComplete.length + to - from)
-    parseComplete.copy(answer)
-    chunk.copy(answer, parseComplete.length, from, to)
+  /** The next part of an answer, behind what comes before. */
+  #answer(unit: LaneUnit, chunk: Buffer, from: number, to: number): Buffer {
+    const { before } = unit
+    if (!before) return chunk.subarray(from, to)
+    unit.before = undefined
+    const answer = Buffer.allocUnsafe(before.length + to - from)
+    before.copy(answer)
+    chunk.copy(answer, before.length, from, to)
     return answer
   }
 
@@ -380,15 +403,27 @@ export class Lane {
     if (this.#units.count > 0) return
     this.#isRelieved = false
     this.idleSinceMs = nowMs
-    if (this.#isClosing && this.#cancels === 0) this.#end()
+    this.#endWhenDone()
   }
 
   // When not all goes well.
 
+  /** Whether something may have to be done by `checkStall`. */
+  get needsCheck(): boolean {
+    return this.#units.count > 1 || this.#isAbandoned
+  }
+
+  /** Nobody waits for what the server works on. */
+  get #isAbandoned(): boolean {
+    const { head } = this.#units
+    return head !== undefined && head.client === undefined && !head.isCancelled
+  }
+
   /** Now and then while there is something to do. */
   checkStall(nowMs: number): void {
-    if (this.#units.count < 2 || this.#isRelieved || this.headMs(nowMs) < stallMs) return
-    this.#relieve('stall')
+    if (this.headMs(nowMs) < stallMs) return
+    if (this.#isAbandoned) this.#cancelHead(() => undefined)
+    else if (this.#units.count > 1 && !this.#isRelieved) this.#relieve('stall')
   }
 
   /** Those behind the head are run elsewhere; their answers are thrown away when they come. */
@@ -452,29 +487,30 @@ export class Lane {
     this.flush()
     this.#relieve('cancel')
     this.#cancels++
+    this.#units.head!.isCancelled = true
     this.server.cancel(() => {
       this.#cancels--
-      if (this.#isClosing && this.#units.count === 0) this.#end()
+      this.#endWhenDone()
       done()
     })
   }
 
-  /** A client has gone: nobody waits for its answer, and what would go on for long is cancelled. */
+  /** A client has gone: nobody waits for its answer, and what goes on for long is cancelled. */
   forget(client: LaneClient): void {
-    const isLong = this.headMs(this.#events.nowMs()) > stallMs
-    if (isLong && this.#units.head?.client === client) this.#cancelHead(() => undefined)
+    if (this.#isOver) return
     for (let index = 0; index < this.#units.count; index++) {
       const unit = this.#units.at(index)
       if (unit.client === client) unit.client = undefined
     }
     if (this.#units.head?.client === undefined) this.resume()
+    this.#events.onAbandoned()
   }
 
   /** Takes no more units, and ends when those that it has are answered. */
   close(): void {
     if (this.#isClosing || this.#isOver) return
     this.#isClosing = true
-    if (this.#units.count === 0 && this.#cancels === 0) this.#end()
+    this.#endWhenDone()
   }
 
   /** Ends at once; units without an answer are run elsewhere. */
@@ -498,7 +534,9 @@ export class Lane {
     }
   }
 
-  #end(): void {
+  /** A cancel request that is on its way must not hit who comes next. */
+  #endWhenDone(): void {
+    if (!this.#isClosing || this.#isOver || this.#units.count > 0 || this.#cancels > 0) return
     this.#isOver = true
     // What it has prepared stays known; its unnamed statement nobody knows.
     this.server.unnamed = undefined
@@ -528,6 +566,8 @@ const ownNames = 'pgherd_'
 /** Field V: the severity that is never translated. */
 const fatal = '\0VFATAL\0'
 const panic = '\0VPANIC\0'
+/** An immediate shutdown, or the crash of another server process. */
+const stopping = '\0VWARNING\0C57P0'
 const cancelled = Buffer.concat([
   writeErrorResponse({
     severity: 'ERROR',

@@ -169,6 +169,7 @@ export class Lanes {
     return {
       nowMs: () => home.nowMs(),
       onDirty: lane => this.#onDirty(lane),
+      onAbandoned: () => this.#watch(),
       onAnswered: (_, units, nowMs) => {
         home.counters.shared += units
         group.limit.answered(units, nowMs)
@@ -187,7 +188,7 @@ export class Lanes {
 
   #onDirty(lane: Lane): void {
     if (!this.#dirty.includes(lane)) this.#dirty.push(lane)
-    this.#check ??= this.#home.timers.every(checkMs, () => this.#checkStalls())
+    this.#watch()
     if (this.#isFlushPlanned) return
     this.#isFlushPlanned = true
     this.#home.timers.soon(() => this.#flush())
@@ -199,12 +200,16 @@ export class Lanes {
     this.#dirty.length = 0
   }
 
+  #watch(): void {
+    this.#check ??= this.#home.timers.every(checkMs, () => this.#checkStalls())
+  }
+
   /** Only units that wait behind others can be held up. */
   #checkStalls(): void {
     const nowMs = this.#home.nowMs()
     let waits = false
     for (const lane of [...this.all()]) {
-      waits ||= lane.count > 1
+      waits ||= lane.needsCheck
       lane.checkStall(nowMs)
     }
     if (waits) return

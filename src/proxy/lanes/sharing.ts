@@ -69,6 +69,8 @@ export class Sharing {
     if (!this.#classes.isLoaded) this.#load()
     const statement = this.#statementOf(session, request, place)
     if (statement === null) return this.#refuse('session')
+    // Such a type may run whatever its makers want when a value comes in.
+    if (statement?.declaresOwnTypes) return this.#refuse('type_volatile')
     const nowMs = this.#nowMs()
     const learned = this.#judge(client, request, statement, place, nowMs)
     if (!learned) return undefined

@@ -31,10 +31,16 @@ export class LaneUnit {
   /** Of the answer: passed on to the client, and to come altogether. */
   deliveredBytes = 0
   answerBytes = 0
+  /** What goes before the rest of the answer. */
+  before: Buffer | undefined
   /** The client's Parse was not sent: ParseComplete is put before the answer. */
   skipsParse = false
-  /** The client's own Parse of the unnamed statement is on its way. */
+  /** Neither bound nor refused yet: nothing is passed on, for the client must not see an error about the binding. */
+  isBinding = false
+  /** The client's own Parse of the unnamed statement, sent or not, may still fail. */
   isParsing = false
+  /** The server was asked to cancel it. */
+  isCancelled = false
   /** CloseComplete that the client has not asked for. */
   ownCloses = 0
   /** ParseComplete that the client has not asked for. */
@@ -54,8 +60,11 @@ export class LaneUnit {
     this.learned = undefined
     this.deliveredBytes = 0
     this.answerBytes = 0
+    this.before = undefined
     this.skipsParse = false
+    this.isBinding = false
     this.isParsing = false
+    this.isCancelled = false
     this.ownCloses = 0
     this.hidesParse = false
     this.hidesDescription = false

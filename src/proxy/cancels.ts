@@ -7,17 +7,21 @@ export interface CancelKey {
   secret: Buffer
 }
 
+/** Who has a cancel key keeps it here, in the form that it is found by. */
+export interface KeyOwner {
+  cancelKey: string | undefined
+}
+
 /**
  * Which client a cancel key belongs to. A client is told the process id of its server, so that it equals
  * `pg_backend_pid()`, and a secret of its own: the server's own key stays here, and a key that outlives its
  * session can never reach the next one.
  */
-export class CancelKeys<Owner extends object = Client> {
+export class CancelKeys<Owner extends KeyOwner = Client> {
   readonly #random: Random
   /** First byte of the secrets: which proxy of the fleet has made them. */
   prefix = 0
   readonly #clients = new Map<string, Owner>()
-  readonly #keys = new Map<Owner, string>()
 
   constructor(random: Random) {
     this.#random = random
@@ -35,23 +39,25 @@ export class CancelKeys<Owner extends object = Client> {
       const key = { processId: processId ?? this.#ownProcessId(), secret }
       const text = keyOf(key.processId, secret)
       if (this.#clients.has(text)) continue
-      this.#clients.set(text, client)
-      this.#keys.set(client, text)
+      this.#remember(client, text)
       return key
     }
   }
 
   /** The client keeps the key that another worker has made. */
   takeOver(client: Owner, { processId, secret }: CancelKey): void {
-    const text = keyOf(processId, secret)
-    this.#clients.set(text, client)
-    this.#keys.set(client, text)
+    this.#remember(client, keyOf(processId, secret))
+  }
+
+  #remember(client: Owner, key: string): void {
+    client.cancelKey = key
+    this.#clients.set(key, client)
   }
 
   /** The key of a client. */
-  keyOf(client: Owner): { processId: number; secret: string } | undefined {
-    const [processId, secret] = this.#keys.get(client)?.split('/') ?? []
-    return secret === undefined ? undefined : { processId: Number(processId), secret }
+  keyOf({ cancelKey }: Owner): { processId: number; secret: string } | undefined {
+    if (cancelKey === undefined) return undefined
+    return { processId: Number.parseInt(cancelKey.slice(0, 8), 16), secret: cancelKey.slice(8) }
   }
 
   /** A positive number that no process of today's systems has. */
@@ -60,10 +66,9 @@ export class CancelKeys<Owner extends object = Client> {
   }
 
   forget(client: Owner): void {
-    const key = this.#keys.get(client)
-    if (key === undefined) return
-    this.#keys.delete(client)
-    this.#clients.delete(key)
+    if (client.cancelKey === undefined) return
+    this.#clients.delete(client.cancelKey)
+    client.cancelKey = undefined
   }
 
   find(processId: number, secret: Uint8Array): Owner | undefined {
@@ -85,6 +90,10 @@ export function readSecret(sent: Buffer): { secret: Buffer; isPassedOn: boolean 
   return { secret: isPassedOn ? sent.subarray(0, at) : sent, isPassedOn }
 }
 
+/** In hex, as one flat string: put together from others it would take three times the memory. */
 function keyOf(processId: number, secret: Uint8Array): string {
-  return `${processId}/${Buffer.from(secret).toString('hex')}`
+  const key = Buffer.allocUnsafe(4 + secret.length)
+  key.writeInt32BE(processId, 0)
+  key.set(secret, 4)
+  return key.toString('hex')
 }

@@ -43,6 +43,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   session: PooledSession | undefined
   /** What passes its bytes on; undefined for a pooled client without a server. */
   relay: ClientRelay | PooledRelay | undefined
+  /** Belongs to `CancelKeys`. */
+  cancelKey: string | undefined
   /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
   /** The node that it has read on last, on the port for reads. */
@@ -189,7 +191,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     return !this.hasAhead && (this.#server?.owed.ready ?? 0) === 0
   }
 
-  protected override onDrain(): void {
+  override onDrain(): void {
     if (this.#lane) this.#lane.resume()
     else if (this.state !== State.Resting) this.#server?.resume()
     else if (this.hasAhead) this.#lookForServer()
@@ -230,10 +232,11 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** It wants something: a server is looked for, unless it does not even read its last answers. */
   #wake(chunk: Buffer): void {
-    if (chunk[0] === Code.Terminate) return this.end('client_closed')
-    if (this.ahead.length === 0 && this.#share(chunk)) return
-    this.ahead = this.ahead.length === 0 ? chunk : Buffer.concat([this.ahead, chunk])
-    if (!hasRequest(this.ahead)) return
+    const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
+    if (request[0] === Code.Terminate) return this.end('client_closed')
+    if (this.#share(request)) return
+    this.ahead = request
+    if (!hasRequest(request)) return
     if (this.socket.writableNeedDrain) this.socket.pause()
     else this.#lookForServer()
   }

@@ -10,6 +10,7 @@ import type { Statement, StatementCache } from './statements.ts'
 
 const noReport: Reported = new Map()
 const noPins: readonly PinReason[] = []
+const noCalls: readonly string[] = []
 
 /** What a client's name for a prepared statement means. */
 export interface NamedStatement {
@@ -51,7 +52,7 @@ export class PooledSession {
   /** The unnamed statement is one that was too long to be kept. */
   hasLongUnnamed = false
   /** It has called functions that were not known then. */
-  unknownCalls: string[] = []
+  unknownCalls: readonly string[] = noCalls
   /** It may have defined or dropped what the knowledge of its database is about. */
   changesCatalog = false
   #statements: Map<string, NamedStatement> | undefined
@@ -118,7 +119,7 @@ export class PooledSession {
     }
     if (effects.unknownCalls.length > 0) {
       this.isDirty = true
-      this.unknownCalls.push(...effects.unknownCalls)
+      this.unknownCalls = [...this.unknownCalls, ...effects.unknownCalls]
     }
   }
 

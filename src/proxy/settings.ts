@@ -67,6 +67,8 @@ const onlyAtStart = new Set([
 
 /** Everything that follows from what a StartupMessage says. */
 export interface StartupForm {
+  user: string
+  database: string
   /** With the database named, as it would be by default. */
   parameters: ReadonlyMap<string, string>
   /** Equal keys mean equal parameters. */
@@ -86,7 +88,7 @@ export class StartupForms {
     const known = this.#known.get(key)
     if (known) return known
     const poolKey = `${database}\0${user}`
-    const form = { parameters, parametersKey: key, sorted: sortStartup(parameters), poolKey }
+    const form = { user, database, parameters, parametersKey: key, sorted: sortStartup(parameters), poolKey }
     if (this.#known.size >= formsMax) this.#known.clear()
     this.#known.set(key, form)
     return form

@@ -1,5 +1,19 @@
 import type { Socket } from 'node:net'
 
+/** Where a socket's peer connects from. A listener for both kinds of addresses shows IPv4 within IPv6. */
+export function peerIp(socket: Socket): string {
+  return (socket.remoteAddress ?? '?').replace(/^::ffff:(?=\d+\.)/, '')
+}
+
+/** The same with its port: `address:port`. */
+export function peerOf(socket: Socket): string {
+  return addressOf(peerIp(socket), socket.remotePort ?? 0)
+}
+
+export function addressOf(ip: string, port: number): string {
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
+}
+
 /** What Node.js keeps below a socket. It has no public way to stop reading before the next bytes are there. */
 interface Handle {
   reading: boolean

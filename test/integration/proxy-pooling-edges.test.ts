@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
+import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import {
   frame,
   sync,
@@ -291,4 +292,20 @@ test('a client that has sent a part of a request holds no server connection', as
   const other = await WireClient.open(host.config.proxy.port)
   assert.ok((await ask(other, 1, Q('select 1'))).includes('C SELECT 1\0'))
   for (const client of [...parts, other]) client.close()
+})
+
+test('a piece that begins with the letter of Terminate does not end a client in the middle of a message', async () => {
+  const client = await WireClient.open(host.config.proxy.port)
+  const query = Q("SELECT 'XY'")
+  const cut = query.indexOf('X')
+  const from = client.received.length
+  client.send(query.subarray(0, cut))
+  await pause(systemTimers, 50)
+  client.send(query.subarray(cut))
+  await until(
+    'the answer',
+    () => client.received.slice(from).some(({ code }) => code === 'Z') || client.closed,
+  )
+  assert.equal(client.closed, false)
+  client.close()
 })

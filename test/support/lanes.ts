@@ -3,9 +3,19 @@ import type { Host } from '../../src/cli/host.ts'
 import type { LaneCountersData } from '../../src/proxy/lanes/counters.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { systemTimers } from '../../src/runtime/timers.ts'
-import { frame, sync, writeExecute, writeParse, writeQuery } from '../../src/wire/messages.ts'
+import {
+  frame,
+  readErrorFields,
+  sync,
+  writeExecute,
+  writeParse,
+  writeQuery,
+} from '../../src/wire/messages.ts'
+import { writeCancelRequest } from '../../src/wire/startup.ts'
 import { proxyCounters } from './counters.ts'
-import type { Received, WireClient } from './wire-client.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from './host.ts'
+import type { TestCluster } from './postgres.ts'
+import { type Received, WireClient } from './wire-client.ts'
 
 /** Requests of the kinds that clients may share a server connection for, and what came of them. */
 export interface Unit {
@@ -149,4 +159,106 @@ export async function untilShared(host: Host, repeat: () => Promise<unknown>, un
     if (systemClock.nowMs() > deadlineMs)
       assert.fail(`${now.shared - shared} of ${units} requests have shared: ${JSON.stringify(now)}`)
   }
+}
+
+/** Does something while others keep asking, of whom each has to be answered. */
+export async function alongside(
+  asking: readonly (() => Promise<unknown>)[],
+  work: () => Promise<void>,
+): Promise<void> {
+  const over = new AbortController()
+  const all = asking.map(async ask => {
+    while (!over.signal.aborted) await ask()
+  })
+  const [worked] = await Promise.allSettled([work()])
+  over.abort()
+  const asked = await Promise.allSettled(all)
+  for (const result of [worked, ...asked]) if (result.status === 'rejected') throw result.reason
+}
+
+/** Tables and functions that statements share server connections with. */
+export const laneTables = `
+  create table numbers (n int primary key, t text);
+  insert into numbers select n, 'number ' || n from generate_series(0, 49) n;
+  create view evens as select n from numbers where n % 2 = 0;
+  create function nap(ms int) returns int language plpgsql stable as
+    $$ begin perform pg_sleep(ms / 1000.0); return ms; end $$;
+  create function noisy(what text) returns text language plpgsql stable as
+    $$ begin raise notice 'about to give %', what; return what; end $$;
+  create function picky(i int) returns int language plpgsql immutable as
+    $$ begin if i > 5 then raise exception 'not %', i using hint = 'less'; end if; return i; end $$`
+
+/** A proxy, and clients that are gone when the test is over. */
+export class LaneProxy {
+  readonly host: Host
+  readonly port: number
+  readonly #clients: WireClient[] = []
+
+  constructor(host: Host) {
+    this.host = host
+    this.port = host.config.proxy.port
+  }
+
+  open(parameters?: Record<string, string>): Promise<WireClient> {
+    return this.openAt(this.port, parameters)
+  }
+
+  async openAt(port: number, parameters?: Record<string, string>): Promise<WireClient> {
+    const client = await WireClient.open(port, parameters)
+    this.#clients.push(client)
+    return client
+  }
+
+  openMany(count: number, port = this.port): Promise<WireClient[]> {
+    return Promise.all(Array.from({ length: count }, () => this.openAt(port)))
+  }
+
+  /** Asks for what a client waits for to be cancelled. */
+  cancel({ processId, secret }: WireClient): void {
+    const request = new WireClient(this.port)
+    request.send(writeCancelRequest(processId, secret))
+    request.socket.end()
+  }
+
+  closeAll(): void {
+    for (const client of this.#clients) client.close()
+  }
+}
+
+/** Runs something with a proxy of these settings in front of a cluster. None of its workers may crash. */
+export async function withProxy(
+  { primary, replicas }: TestCluster,
+  settings: Record<string, unknown>,
+  use: (proxy: LaneProxy) => Promise<void>,
+): Promise<void> {
+  const servers = [primary, ...replicas].map(({ name, port }) => ({ name, port }))
+  const config = await testConfig(servers, { 'proxy.pool_mode': 'auto', 'proxy.workers': 1, ...settings })
+  const host = await startTestHost(config)
+  const proxy = new LaneProxy(host)
+  try {
+    await untilRolesAreKnown(host)
+    await use(proxy)
+    assert.equal(host.proxy!.crashes, 0)
+  } finally {
+    proxy.closeAll()
+    await host.stop()
+  }
+}
+
+/** What a result has in its first column, as text. */
+export function firstColumn(received: readonly Received[]): string[] {
+  return received
+    .filter(({ code }) => code === 'D')
+    .map(({ body }) => body.toString('latin1', 6, 6 + body.readInt32BE(2)))
+}
+
+export function sqlstateOf(received: readonly Received[]): string | undefined {
+  const error = received.find(({ code }) => code === 'E')
+  return error && readErrorFields(error.body).get('C')
+}
+
+/** Gives a statement a name and has it described, as drivers do. */
+export function prepare(name: string, sql: string): Unit {
+  const bytes = Buffer.concat([writeParse(name, sql, []), describeStatement(name), sync])
+  return { text: `prepare ${name}: ${sql.slice(0, 200)}`, bytes }
 }

@@ -70,6 +70,8 @@ const dialect = '1.25.2'
  * hands the rest to the control process. One command at a time.
  */
 export class ConsoleSession {
+  /** Belongs to `CancelKeys`. */
+  cancelKey: string | undefined
   readonly user: string
   readonly address: string
   readonly localAddress: string

@@ -6,6 +6,7 @@ import type { Route } from '../../routing/choose.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Logger } from '../../runtime/log.ts'
 import type { Random } from '../../runtime/random.ts'
+import { addressOf, peerIp, peerOf } from '../../runtime/sockets.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
 import { minorVersionMax, writeErrorResponse, writeNegotiateProtocolVersion } from '../../wire/messages.ts'
 import { beginsProxyHeader, readProxyHeader } from '../../wire/proxy-protocol.ts'
@@ -101,9 +102,8 @@ export class ClientStartup {
     this.#socket = socket
     this.#route = route
     this.#host = host
-    // A listener for both kinds of addresses shows IPv4 within IPv6.
-    this.#ip = (socket.remoteAddress ?? '?').replace(/^::ffff:(?=\d+\.)/, '')
-    this.address = addressOf(this.#ip, socket.remotePort ?? 0)
+    this.#ip = peerIp(socket)
+    this.address = peerOf(socket)
     if (host.security.isBalancer(socket.remoteAddress)) this.#state = 'header'
     this.#listen()
     const { timers, loginTimeoutMs } = host
@@ -370,10 +370,6 @@ export class ClientStartup {
 const empty = Buffer.alloc(0)
 const encrypted = Buffer.from('S')
 const notEncrypted = Buffer.from('N')
-
-function addressOf(ip: string, port: number): string {
-  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`
-}
 
 /** Names come as bytes; where they are compared with configured ones they are text. */
 function fromWire(name: string): string {

@@ -163,9 +163,14 @@ function addProxyMetrics(
       for (const [reason, count] of Object.entries(counters().pinned)) metric.set({ reason }, count)
     },
   )
-  total('pgherd_lane_units_total', 'Requests answered on server connections that clients share.', [], metric => {
-    metric.inc(counters().lanes.shared)
-  })
+  total(
+    'pgherd_lane_units_total',
+    'Requests answered on server connections that clients share.',
+    [],
+    metric => {
+      metric.inc(counters().lanes.shared)
+    },
+  )
   total(
     'pgherd_lane_refused_total',
     'Requests that got a server connection of their own, by reason.',
@@ -180,6 +185,17 @@ function addProxyMetrics(
     ['reason'],
     metric => {
       for (const [reason, count] of Object.entries(counters().lanes.givenBack)) metric.inc({ reason }, count)
+    },
+  )
+  total('pgherd_begins_deferred_total', 'Transactions that were begun without a server.', [], metric => {
+    metric.inc(counters().beginsDeferred)
+  })
+  total(
+    'pgherd_begins_spared_total',
+    'Transactions of these that ended before a server was needed.',
+    [],
+    metric => {
+      metric.inc(counters().beginsSpared)
     },
   )
   gauge(

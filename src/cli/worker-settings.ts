@@ -52,6 +52,7 @@ function poolLimits(proxy: ProxyConfig): PoolLimits {
     preparedMax: proxy.max_prepared_statements,
     lanes: proxy.lanes === 'on',
     prepareUnnamed: proxy.prepare_unnamed === 'on',
+    deferBegin: proxy.defer_begin === 'on',
     queryTimeoutMs: proxy.query_timeout,
     transactionTimeoutMs: proxy.transaction_timeout,
     idleTransactionTimeoutMs: proxy.idle_transaction_timeout,
@@ -73,6 +74,7 @@ function databaseOverrides(database: ProxyConfig['databases'][string]): Database
     dbClientsMax: database.max_db_client_connections,
     lanes: isOn(database.lanes),
     prepareUnnamed: isOn(database.prepare_unnamed),
+    deferBegin: isOn(database.defer_begin),
   })
 }
 
@@ -89,6 +91,7 @@ function userOverrides(user: ProxyConfig['users'][string]): UserOverrides {
     clientIdleTimeoutMs: user.client_idle_timeout,
     lanes: isOn(user.lanes),
     prepareUnnamed: isOn(user.prepare_unnamed),
+    deferBegin: isOn(user.defer_begin),
   })
 }
 

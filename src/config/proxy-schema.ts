@@ -45,6 +45,10 @@ const databaseElement = field.element('What differs for one database.', {
     description: 'In place of `proxy.prepare_unnamed`.',
     reload: 'live',
   }),
+  defer_begin: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.defer_begin`.',
+    reload: 'live',
+  }),
 })
 
 const userElement = field.element('What differs for one user.', {
@@ -90,6 +94,10 @@ const userElement = field.element('What differs for one user.', {
   }),
   prepare_unnamed: field.optionalChoice(onOff, {
     description: 'In place of `proxy.prepare_unnamed`.',
+    reload: 'live',
+  }),
+  defer_begin: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.defer_begin`.',
     reload: 'live',
   }),
 })
@@ -347,6 +355,12 @@ export const proxySection = field.section(
       description:
         'Whether statements that drivers send again and again without preparing them are prepared on the server. ' +
         'PostgreSQL then plans them as `plan_cache_mode` says.',
+      reload: 'live',
+    }),
+    defer_begin: field.choice(onOff, 'on', {
+      description:
+        'Whether a BEGIN is answered at once and goes to a server together with the first statement of its ' +
+        'transaction. Not in the pool modes `session` and `statement`.',
       reload: 'live',
     }),
     default_pool_size: field.integer(100, 1, 100_000, {

@@ -31,6 +31,10 @@ export const Owed = {
   RefusedQuery: 13,
   /** A Describe of a statement that the proxy has sent; its answer is not for the client. */
   OwnDescribe: 14,
+  /** A Bind that the proxy has sent; its answer is not for the client. */
+  OwnBind: 15,
+  /** An Execute that the proxy has sent of what gives no rows; its answer is not for the client. */
+  OwnExecute: 16,
 } as const
 export type Owed = (typeof Owed)[keyof typeof Owed]
 
@@ -251,6 +255,8 @@ function isSpecial(kind: number): boolean {
     kind === Owed.SkippedClose ||
     kind === Owed.Refused ||
     kind === Owed.RefusedQuery ||
-    kind === Owed.OwnDescribe
+    kind === Owed.OwnDescribe ||
+    kind === Owed.OwnBind ||
+    kind === Owed.OwnExecute
   )
 }

@@ -20,7 +20,8 @@ export const ClientState = {
   Held: 3,
   Resting: 4,
   Sharing: 5,
-  Closed: 6,
+  Begun: 6,
+  Closed: 7,
 } as const
 export type ClientState = (typeof ClientState)[keyof typeof ClientState]
 

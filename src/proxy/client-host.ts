@@ -6,9 +6,11 @@ import type { Client } from './client.ts'
 import type { LoginFailure } from './conversations.ts'
 import type { WorkerCounters } from './counters.ts'
 import type { Database } from './database.ts'
+import type { TransactionDesk } from './deferred-begin.ts'
 import type { DisconnectReason } from './failures.ts'
 import type { Lane } from './lanes/lane.ts'
 import type { PoolMode } from './limits.ts'
+import type { Reported } from './reported.ts'
 import type { ServerConnection } from './server.ts'
 import type { PinReason } from './session-question.ts'
 import type { StartupForms } from './settings.ts'
@@ -23,8 +25,12 @@ export interface ClientHost {
   readonly loginTimeoutMs: number
   /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
   acquire(client: Client): void
+  /** What a client of a shared pool is told when its session begins, where that is known without a server connection. */
+  greetingFor(client: Client): Reported | undefined
   /** A request that has come to a client without a server connection: the lane that it runs in, if it may share one. */
   share(client: Client, request: Buffer): Lane | undefined
+  /** Answers requests that begin or end transactions which no server knows of. */
+  readonly transactions: TransactionDesk
   /** The client no longer waits for one. */
   abandon(client: Client): void
   /** A login at a server failed; the client may be given another one. */
@@ -37,8 +43,8 @@ export interface ClientHost {
   onAttached(client: Client, server: ServerConnection): void
   /** It has given it back. */
   onDetached(client: Client, server: ServerConnection): void
-  /** The session begins: makes and remembers its cancel key. */
-  register(client: Client, server: ServerConnection): CancelKey
+  /** The session begins, on `server` if it has one: makes and remembers its cancel key. */
+  register(client: Client, server: ServerConnection | undefined): CancelKey
   /** Pool mode of a database and user. */
   modeOf(database: string, user: string): PoolMode
   /** What is counted of the database that clients know by this name. */

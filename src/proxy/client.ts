@@ -4,6 +4,7 @@ import { Client as Code, Server as ServerCode, TransactionStatus } from '../wire
 import {
   frame,
   readErrorFields,
+  readyForQueryFailed,
   readyForQueryIdle,
   writeErrorResponse,
   writeParameterStatus,
@@ -12,12 +13,14 @@ import { ClientConnection, ClientState as State } from './client-connection.ts'
 import type { ClientHost, Leaving } from './client-host.ts'
 import { ClientRelay } from './client-relay.ts'
 import type { LoginFailure } from './conversations.ts'
+import type { Beginner, DeferredBegin } from './deferred-begin.ts'
 import type { DisconnectReason } from './failures.ts'
 import { type HandOver, handOverOf } from './hand-over.ts'
 import type { Lane } from './lanes/lane.ts'
 import type { Learned } from './lanes/learned.ts'
 import type { SharingClient } from './lanes/sharing.ts'
-import { queryTooLong } from './overtime.ts'
+import type { PoolLimits } from './limits.ts'
+import { overtime, queryTooLong } from './overtime.ts'
 import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
 import { PooledRelay } from './pooled-relay.ts'
 import { PooledSession } from './pooled-session.ts'
@@ -35,10 +38,12 @@ import type { Arrival } from './startup/client-startup.ts'
  *    ^          |        |                  any -> Closed
  *    +----------+        v
  *    +--------------- Resting <-> Sharing   (Resting: a pooled client that needs no server;
- *                                            Sharing: what it wants is done in a lane)
+ *    ^                   |  ^                Sharing: what it wants is done in a lane;
+ *    |                   v  |                Begun: it has begun a transaction, and asked
+ *    +------------------ Begun               for nothing in it yet)
  * ```
  */
-export class Client extends ClientConnection implements ServerUser, SharingClient {
+export class Client extends ClientConnection implements ServerUser, SharingClient, Beginner {
   /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
   session: PooledSession | undefined
   /** What passes its bytes on; undefined for a pooled client without a server. */
@@ -56,6 +61,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #server: ServerConnection | undefined
   /** Where its request is done, together with those of others. */
   #lane: Lane | undefined
+  /** What it has begun and no server knows of. */
+  #begun: DeferredBegin | undefined
   /** What passes until it has been told that its session has begun; undefined from then on. */
   #opening: SessionOpening | undefined
   /** What comes is kept until what was passed on is answered. */
@@ -114,6 +121,20 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     return this.#server
   }
 
+  get begun(): DeferredBegin | undefined {
+    return this.#begun
+  }
+
+  /** The server that it has is in its transaction. */
+  forgetBegun(): void {
+    this.#begun = undefined
+  }
+
+  /** Where what it has asked for is done: a server connection of its own, or one that it shares. */
+  get servedBy(): ServerConnection | undefined {
+    return this.#server ?? this.#lane?.server
+  }
+
   /** It has been told that its session has begun. */
   get isGreeted(): boolean {
     return this.#opening === undefined
@@ -149,6 +170,18 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     }
   }
 
+  override limitIdleTime(nowMs: number, limits: PoolLimits): void {
+    const begun = this.state === State.Begun ? this.#begun : undefined
+    if (!begun) return super.limitIdleTime(nowMs, limits)
+    const { sinceMs } = begun
+    const over = overtime(
+      { isBusy: false, requestSinceMs: sinceMs, transactionSinceMs: sinceMs },
+      limits,
+      nowMs,
+    )
+    if (over) this.end(over.reason, over.message)
+  }
+
   override idleMs(nowMs: number): number | undefined {
     if (!this.isGreeted || !this.wantsNothing) return undefined
     return nowMs - (this.#server ? this.#server.requestSinceMs : this.restingSinceMs)
@@ -165,7 +198,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.state === State.Active && !this.#isBehindBarrier) return this.#pass(chunk)
     if (this.state === State.Closed) return
     if (this.state === State.Login) return this.#answer(chunk)
-    if (this.state === State.Resting) return this.#wake(chunk)
+    if (this.#isWithoutServer) return this.#wake(chunk)
     this.keepAhead(chunk)
   }
 
@@ -193,7 +226,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   override onDrain(): void {
     if (this.#lane) this.#lane.resume()
-    else if (this.state !== State.Resting) this.#server?.resume()
+    else if (!this.#isWithoutServer) this.#server?.resume()
     else if (this.hasAhead) this.#lookForServer()
     else this.socket.resume()
   }
@@ -219,32 +252,71 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const bytes = firstRequestBytes(this.ahead)
     if (bytes === undefined) return
     this.ahead = this.ahead.subarray(bytes)
-    this.#tell(Buffer.concat([cancelled, readyForQueryIdle]))
+    // What comes next in a transaction must fail too.
+    if (this.#begun) this.#begun = { ...this.#begun, hasFailed: true }
+    this.#tell(Buffer.concat([cancelled, this.#begun ? readyForQueryFailed : readyForQueryIdle]))
     if (this.hasAhead || this.state !== State.Waiting) return
     this.host.abandon(this)
     this.waitFreely()
-    this.state = State.Resting
+    this.state = this.#restingState
     this.socket.resume()
     if (this.isHalfClosed) this.end('client_closed')
   }
 
-  // Resting: a pooled client without a server.
+  // Resting and Begun: a pooled client without a server.
+
+  get #isWithoutServer(): boolean {
+    return this.state === State.Resting || this.state === State.Begun
+  }
+
+  get #restingState(): State {
+    return this.#begun ? State.Begun : State.Resting
+  }
 
   /** It wants something: a server is looked for, unless it does not even read its last answers. */
   #wake(chunk: Buffer): void {
     const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
     if (request[0] === Code.Terminate) return this.end('client_closed')
-    if (this.#share(request)) return
+    if (this.#answerHere(request) || this.#share(request)) return
     this.ahead = request
     if (!hasRequest(request)) return
     if (this.socket.writableNeedDrain) this.socket.pause()
     else this.#lookForServer()
   }
 
-  /** Asks for a server for the first time. */
+  /** Whether all that has come begins or ends a transaction that needs no server. */
+  #answerHere(request: Buffer): boolean {
+    if (!this.#isPooled() || this.socket.writableNeedDrain) return false
+    const { host } = this
+    const nowMs = host.clock.nowMs()
+    const answered = host.transactions.answer(request, this, nowMs)
+    if (!answered) return false
+    this.#begun = answered.begun
+    if (answered.begun) host.counters.beginsDeferred++
+    else host.counters.beginsSpared++
+    this.state = this.#restingState
+    this.restingSinceMs = nowMs
+    this.send(answered.answer)
+    return true
+  }
+
+  /** Its session begins: on a server, unless it is known what that would say. */
   begin(): void {
+    const { session } = this
+    const reported = this.host.greetingFor(this)
     // Waiting for a server has limits of its own.
-    this.#lookForServer()
+    if (!session || !reported) return this.#lookForServer()
+    session.told = reported
+    this.#greet(reported, undefined)
+    this.state = State.Resting
+    this.restingSinceMs = this.host.clock.nowMs()
+    if (this.hasAhead) this.#wake(this.takeAhead())
+  }
+
+  #greet(reported: Reported, server: ServerConnection | undefined): void {
+    const opening = this.#opening!
+    this.#opening = undefined
+    this.#tell(opening.greeting(reported, this.host.register(this, server)))
   }
 
   #lookForServer(): void {
@@ -261,7 +333,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (session.isOpaque) server.isSpoiled = true
     this.learning?.ranAlone(server.answerMs, server.answerBytes)
     this.learning = undefined
-    this.#leave(server, State.Resting)
+    this.#leave(server, this.#restingState)
     server.checkIn()
     if (this.hasAhead) return this.#lookForServer()
     if (this.isHalfClosed) return this.end('client_closed')
@@ -272,7 +344,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** Whether what has come goes into a lane. */
   #share(request: Buffer): boolean {
-    if (this.socket.writableNeedDrain) return false
+    if (this.#begun || this.socket.writableNeedDrain) return false
     this.#lane = this.host.share(this, request)
     if (!this.#lane) return false
     this.state = State.Sharing
@@ -433,10 +505,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** What was sent ahead is run. At first the client learns what a server says after a login. */
   start(server: ServerConnection): void {
     this.state = State.Active
-    const opening = this.#opening
-    if (opening) {
-      this.#opening = undefined
-      this.#tell(opening.greeting(server.reported, this.host.register(this, server)))
+    if (this.#opening) {
+      if (this.session) server.owner.learnGreeting(server)
+      this.#greet(server.reported, server)
     } else if (this.session && this.session.told !== server.reported) {
       for (const [name, value] of untold(this.session.told, server.reported)) this.tellParameter(name, value)
     }
@@ -469,6 +540,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     const { relay } = this
     if (!server || !relay) return
+    if (this.#begun && relay instanceof PooledRelay) {
+      relay.begin(this.#begun)
+      this.#begun = undefined
+    }
     switch (relay.pass(piece, server, this.host.clock.nowMs())) {
       case true:
         if (server.owed.isEmpty) this.#restIfNothingIsDue()

@@ -119,6 +119,9 @@ export interface WorkerCountersData {
   /** Logins that the proxy itself has refused. */
   loginRefusals: Record<LoginRefusal, number>
   lanes: LaneCountersData
+  /** Transactions that were begun without a server, and those of them that ended so. */
+  beginsDeferred: number
+  beginsSpared: number
   wait: HistogramData
   nodes: Record<string, NodeCountersData>
   /** By the name that clients ask for. */
@@ -135,6 +138,8 @@ export class WorkerCounters {
   cancelsUnknown = 0
   bytesFromClients = 0
   bytesToClients = 0
+  beginsDeferred = 0
+  beginsSpared = 0
   readonly disconnects = Object.fromEntries(disconnectReasons.map(reason => [reason, 0])) as Record<
     DisconnectReason,
     number
@@ -161,7 +166,7 @@ export class WorkerCounters {
   /** `databases` and `pools` are kept elsewhere. */
   data(databases: Record<string, StatsData> = {}, pools: PoolGauges[] = []): WorkerCountersData {
     const { clients, clientsWaiting, accepted, cancelsForwarded, cancelsUnknown } = this
-    const { bytesFromClients, bytesToClients } = this
+    const { beginsDeferred, beginsSpared, bytesFromClients, bytesToClients } = this
     return {
       clients,
       clientsWaiting,
@@ -175,6 +180,8 @@ export class WorkerCounters {
       pinned: { ...this.pinned },
       loginRefusals: { ...this.loginRefusals },
       lanes: this.lanes.data(),
+      beginsDeferred,
+      beginsSpared,
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
       databases,
@@ -201,6 +208,8 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
       sum.pinned[reason] += one.pinned[reason]
     }
     addLanes(sum.lanes, one.lanes)
+    sum.beginsDeferred += one.beginsDeferred
+    sum.beginsSpared += one.beginsSpared
     addStats(sum.databases, one.databases)
     addPools(sum.pools, one.pools)
     addHistogram(sum.wait, one.wait)

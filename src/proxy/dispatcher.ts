@@ -21,7 +21,7 @@ import { moveSession } from './move.ts'
 import { NodePools } from './node-pools.ts'
 import { Pool } from './pool.ts'
 import { Positions } from './positions.ts'
-import type { ReportedValues } from './reported.ts'
+import type { Reported, ReportedValues } from './reported.ts'
 import type { ServerConnection, ServerUser, Target } from './server.ts'
 import type { ServerTls } from './startup/dial.ts'
 import type { StatsBook } from './stats.ts'
@@ -220,6 +220,15 @@ export class Dispatcher {
     return usable.find(node => node.name === home) ?? this.#choose(usable)
   }
 
+  /** What a client is told when its session begins, as others were told it who might have got the same connections. */
+  greetingFor(client: Client): Reported | undefined {
+    if (!client.session || this.#options.gates.isPaused(client.database)) return undefined
+    const chosen = this.#chooseFor(client, this.#candidates[client.route].nodes)
+    if (!chosen) return undefined
+    client.home = chosen.name
+    return this.#nodes.get(chosen.name)?.find(client)?.greetingFor(client, client.session.settings)
+  }
+
   /** Where a unit of a client would run when it can share a connection; undefined when it needs one of its own. */
   sharingPlaceOf(client: Client): Pool | undefined {
     const { route } = client
@@ -414,6 +423,7 @@ export class Dispatcher {
         use: { begins: { primary: false, replica: false }, keepsIdle: false },
       })
       this.#setUse(pools, node)
+      pools.role = node.role
       this.#nodes.set(node.name, pools)
     }
     return pools

@@ -80,7 +80,7 @@ const refusalsTellMs = 1000
 /** Most connections on their way to one worker. */
 const owedMax = 256
 /** A worker that takes longer than this to confirm gets nothing more while others are quicker. */
-const lateMs = 100
+const lateMs = 250
 /** When nothing has been heard of any worker for so long, none accepts. They say something four times a second. */
 const quietMs = 1000
 /** How soon workers learn how many connections the others have. */

@@ -36,6 +36,8 @@ export interface PoolLimits {
   lanes: boolean
   /** Repeated statements without a name are prepared on the server, where nobody can tell. */
   prepareUnnamed: boolean
+  /** A transaction is begun on a server with its first statement. */
+  deferBegin: boolean
   queryTimeoutMs: number
   transactionTimeoutMs: number
   idleTransactionTimeoutMs: number
@@ -58,6 +60,7 @@ export interface DatabaseOverrides
       | 'dbClientsMax'
       | 'lanes'
       | 'prepareUnnamed'
+      | 'deferBegin'
     >
   > {
   /** Its name on the servers, where that is another. */
@@ -79,6 +82,7 @@ export type UserOverrides = Partial<
     | 'clientIdleTimeoutMs'
     | 'lanes'
     | 'prepareUnnamed'
+    | 'deferBegin'
   >
 >
 

@@ -9,7 +9,7 @@ import type { LaneCounters } from './lanes/counters.ts'
 import { type LaneHome, Lanes } from './lanes/lanes.ts'
 import type { SharingPlace } from './lanes/sharing.ts'
 import type { PoolLimits } from './limits.ts'
-import type { ReportedValues } from './reported.ts'
+import type { Reported, ReportedValues } from './reported.ts'
 import { ServerConnection, type ServerOwner, type ServerUser, type Target } from './server.ts'
 import { parametersKey, Settings } from './settings.ts'
 import type { ServerAccount } from './startup/server-account.ts'
@@ -86,6 +86,10 @@ export class Pool implements ServerOwner, SharingPlace {
   readonly #idle: ServerConnection[] = []
   readonly #waiting = new Set<Client>()
   readonly #opening = new Set<ServerConnection>()
+  /** What sessions were told when they began. */
+  readonly #greetings = new Map<string, Reported>()
+  /** When a client that waits was served, or the first one began to wait. */
+  #servedMs = 0
   #isServing = false
   #isToServe = false
   /** The server let the proxy in without a question; undefined while nobody has tried. */
@@ -125,6 +129,7 @@ export class Pool implements ServerOwner, SharingPlace {
       get needsFacts() {
         return knowledge.needsFacts
       },
+      starvedMs: () => (this.#waiting.size === 0 ? 0 : clock.nowMs() - this.#servedMs),
       nowMs: () => clock.nowMs(),
       timers,
       counters: lanes,
@@ -218,6 +223,7 @@ export class Pool implements ServerOwner, SharingPlace {
     } else this.#openMore(client)
     const { waitingMax } = this.limits
     if (this.#waiting.size < waitingMax) {
+      if (this.#waiting.size === 0) this.#servedMs = this.#options.clock.nowMs()
       this.#waiting.add(client)
       this.home.counters.waiting++
       this.lanes.yield()
@@ -245,6 +251,7 @@ export class Pool implements ServerOwner, SharingPlace {
   }
 
   closeIdle(): void {
+    this.#greetings.clear()
     this.lanes.close()
     for (const server of [...this.#idle]) server.destroy()
   }
@@ -286,6 +293,24 @@ export class Pool implements ServerOwner, SharingPlace {
     if (trusts) this.#serveNext()
   }
 
+  learnGreeting(server: ServerConnection): void {
+    if (this.#greetings.size >= greetingsMax) this.#greetings.clear()
+    this.#greetings.set(greetingKey(server.fixedKey, server.settings), server.reported)
+  }
+
+  /**
+   * What a session begins with that has these settings, as one was told that began on a connection. There has to be one
+   * that the client may use: else nobody knows whether the servers would have it.
+   */
+  greetingFor(client: Client, settings: Settings): Reported | undefined {
+    const told = this.#greetings.get(greetingKey(client.startup.fixedKey, settings))
+    if (!told) return undefined
+    for (const server of this.#servers) {
+      if (server.stateName !== 'new' && suits(server, client)) return told
+    }
+    return undefined
+  }
+
   onServerIdle(server: ServerConnection): void {
     if (!this.home.use.keepsIdle || this.#options.isPaused()) return server.destroy()
     if (this.knowledge.needsFacts && this.limits.mode !== 'session') {
@@ -304,6 +329,7 @@ export class Pool implements ServerOwner, SharingPlace {
     if (at >= 0) this.#idle.splice(at, 1)
     this.#opening.delete(server)
     if (this.#servers.delete(server)) this.#serveNext()
+    if (this.#servers.size === 0) this.#greetings.clear()
   }
 
   /** The idle connection that needs the least to be done before this client can use it. */
@@ -455,6 +481,7 @@ export class Pool implements ServerOwner, SharingPlace {
       const idle = this.#takeIdle(client)
       if (idle) {
         this.abandon(client)
+        this.#servedMs = this.#options.clock.nowMs()
         idle.use(client)
         client.attach(idle)
       } else if (!this.#opensFor(client)) this.#openMore(client)
@@ -465,6 +492,13 @@ export class Pool implements ServerOwner, SharingPlace {
       if (this.#idle.length === 0) return
     }
   }
+}
+
+/** Most settings with which sessions begin, of those that are remembered. */
+const greetingsMax = 100
+
+function greetingKey(fixedKey: string, settings: Settings): string {
+  return `${fixedKey}\0${settings.key}`
 }
 
 /** Whether a client may use a connection now, perhaps after bringing its settings onto it. */

@@ -1,4 +1,4 @@
-import { readErrorFields } from '../wire/messages.ts'
+import { readErrorFields, writeQuery } from '../wire/messages.ts'
 import type { Client } from './client.ts'
 import type { ClientHost } from './client-host.ts'
 import type { PooledSession } from './pooled-session.ts'
@@ -15,6 +15,7 @@ export type PooledClient = Client & { readonly session: PooledSession }
  * attach -> the server has replayed what the client can have read elsewhere, or another one is looked for
  *        -> what the database's functions do is known
  *        -> the server has the client's settings
+ *        -> a transaction that has failed before it had a server has failed there too
  *        -> start
  * ```
  * While the server is asked for any of that the client is held. When the server is lost meanwhile, nothing of what the
@@ -59,11 +60,10 @@ function learnFacts(client: PooledClient, server: ServerConnection, host: Client
 /** Brings what is the client's own, as far as the server does not have it. */
 function bringOwn(client: PooledClient, server: ServerConnection, host: ClientHost): void {
   const { session } = client
-  const { sequenceReaders } = host.knowledgeOf(client.database)
   const isOthers = server.sequenceOwner !== undefined && server.sequenceOwner !== session
   // What somebody else has drawn must not be told as what this client has.
-  const forgets = isOthers && sequenceReaders.has(client.user)
-  if (!forgets && server.settings.equals(session.settings)) client.start(server)
+  const forgets = isOthers && host.knowledgeOf(client.database).sequenceReaders.has(client.user)
+  if (!forgets && server.settings.equals(session.settings)) start(client, server, host)
   else bring(client, server, forgets, host)
 }
 
@@ -71,7 +71,7 @@ function bring(client: PooledClient, server: ServerConnection, forgets: boolean,
   client.hold()
   bringSettings(client.session, server, forgets, failure => {
     if (!client.isHeld || retriesElsewhere(client, server, host)) return
-    if (!failure) return client.start(server)
+    if (!failure) return start(client, server, host)
     const wasUsed = server.settings.values.size > 0
     server.isSpoiled = true
     // What another client has left may be in the way; on a connection without settings it is the client's own.
@@ -85,6 +85,20 @@ function bring(client: PooledClient, server: ServerConnection, forgets: boolean,
     client.end('session_lost', `the session's settings could not be brought to ${server.target.node}: ${why}`)
   })
 }
+
+function start(client: PooledClient, server: ServerConnection, host: ClientHost): void {
+  const { begun } = client
+  if (!begun?.hasFailed) return client.start(server)
+  client.hold()
+  server.ask(beginAndFail, 2, () => {
+    if (!client.isHeld || retriesElsewhere(client, server, host)) return
+    server.transactionSinceMs = begun.sinceMs
+    client.forgetBegun()
+    client.start(server)
+  })
+}
+
+const beginAndFail = Buffer.concat([writeQuery('BEGIN'), writeQuery('pgherd was asked to cancel')])
 
 function retriesElsewhere(client: PooledClient, server: ServerConnection, host: ClientHost): boolean {
   if (!server.isClosed) return false

@@ -1,9 +1,10 @@
 import { noEffects } from '../sql/session-effects.ts'
 import { Client as Code, headerBytes, TransactionStatus } from '../wire/codes.ts'
-import { writeQuery } from '../wire/messages.ts'
+import { sync, writeQuery } from '../wire/messages.ts'
 import { Owed } from './answers.ts'
 import type { ClientHost } from './client-host.ts'
 import type { Relayed } from './client-relay.ts'
+import type { DeferredBegin } from './deferred-begin.ts'
 import type { PooledClient } from './pooled-checkout.ts'
 import { PassingEffects } from './pooled-effects.ts'
 import { Passage, type Passed } from './pooled-passage.ts'
@@ -31,6 +32,8 @@ export class PooledRelay {
   /** The request that is outstanding alone, as it came; empty when it cannot be sent again. */
   #retryPiece: Buffer = empty
   #forcesBarrier = false
+  /** What the client has begun here and the server does not know of. */
+  #begun: DeferredBegin | undefined
 
   constructor(server: ServerConnection) {
     this.#passage = new Passage(server)
@@ -46,6 +49,12 @@ export class PooledRelay {
     this.#held = empty
     this.#retryPiece = empty
     this.#forcesBarrier = false
+    this.#begun = undefined
+  }
+
+  /** The next piece is the first of a transaction that was begun without a server. */
+  begin(begun: DeferredBegin): void {
+    this.#begun = begun
   }
 
   /** Everything that came was whole messages, and was passed on. */
@@ -64,7 +73,12 @@ export class PooledRelay {
     const chunk = passage.join(piece)
     if (!chunk) return true
     passage.begin(chunk, nowMs)
-    const isAlone = server.owed.isEmpty && server.status === TransactionStatus.Idle
+    if (this.#begun && isShortPart(chunk)) {
+      passage.keep(0, messageBytes(chunk))
+      return true
+    }
+    const isFree = server.owed.isEmpty && server.status === TransactionStatus.Idle
+    const isAlone = isFree && !this.#begun
     if (!isAlone) server.disarmRetry()
     this.#parses = false
     this.#describes = false
@@ -72,6 +86,7 @@ export class PooledRelay {
     this.#queries = false
     this.#retryPiece = empty
     this.#statements.beginPiece()
+    if (this.#begun) this.#putBegin(this.#begun, chunk[0]!)
     const { session } = passage
     if (session.isUnread) session.touch()
     const stopped = this.#passMessages(chunk, session.isDirty)
@@ -84,6 +99,36 @@ export class PooledRelay {
       server.armRetry(isOne && !session.isPinned && (this.#parses || this.#describes))
     }
     return passage.flush(chunk.length - keptBytes)
+  }
+
+  /**
+   * The BEGIN goes as extended messages without a Sync: where it fails nothing behind it is carried out, up to the
+   * Sync. A Query has none of its own: it is given one then, and alone, so that nothing else is discarded with it.
+   */
+  #putBegin(begun: DeferredBegin, firstCode: number): void {
+    const { server } = this.#passage
+    this.#begun = undefined
+    server.transactionSinceMs = begun.sinceMs
+    const hasNoSync = firstCode === Code.Query || firstCode === Code.FunctionCall
+    this.#forcesBarrier = hasNoSync
+    this.#statements.begin(begun.statement, () => {
+      if (hasNoSync && !server.isClosed) this.#endFailedBegin()
+    })
+  }
+
+  #endFailedBegin(): void {
+    const { client, host, server } = this.#passage
+    if (this.isWhole && server.owed.ready === 1) {
+      server.write(sync)
+      this.#passage.request(Owed.Sync)
+      return
+    }
+    // Of a request that is too long to be held back a part is still to come, or others have followed it: they would be
+    // discarded without an answer. First the client is told what was wrong.
+    host.timers.soon(() => {
+      if (client.server === server)
+        client.end('server_lost', `the transaction could not be begun on ${server.target.node}`)
+    })
   }
 
   /** Goes through the messages of a piece, up to one that the rest has to wait for or that ends it all. */
@@ -222,7 +267,7 @@ export class PooledRelay {
           return 'done'
         }
         const { deallocates, discardsAll } = effects
-        this.#forcesBarrier = discardsAll || deallocates?.all === true
+        if (discardsAll || deallocates?.all === true) this.#forcesBarrier = true
         if (deallocates && this.#statements.deallocate(deallocates, at) === 'barrier') return 'barrier'
       }
     }
@@ -234,8 +279,19 @@ export class PooledRelay {
   }
 }
 
+/** Of a message with its header, which is here. */
+function messageBytes(chunk: Buffer): number {
+  return chunk.readUInt32BE(1) + 1
+}
+
+/** Whether the first message is not here as a whole, and may be waited for. */
+function isShortPart(chunk: Buffer): boolean {
+  const bytes = messageBytes(chunk)
+  return bytes > chunk.length && bytes <= headerBytes + statementBytesMax
+}
+
 function endsRequest(code: number): boolean {
-  return code === Code.Query || code === Code.Sync
+  return code === Code.Query || code === Code.Sync || code === Code.FunctionCall
 }
 
 /** Numbers in pg_proc: lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell and so on. */

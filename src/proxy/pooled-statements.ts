@@ -1,11 +1,18 @@
 import { type Deallocation, noEffects } from '../sql/session-effects.ts'
 import { Client as Code, headerBytes, TransactionStatus } from '../wire/codes.ts'
-import { frame, writeCloseStatement, writeErrorResponse, writeParse } from '../wire/messages.ts'
+import {
+  frame,
+  writeBind,
+  writeCloseStatement,
+  writeErrorResponse,
+  writeExecute,
+  writeParse,
+} from '../wire/messages.ts'
 import { Owed } from './answers.ts'
 import type { PassingEffects } from './pooled-effects.ts'
 import type { Passage, Passed } from './pooled-passage.ts'
 import type { NamedStatement } from './pooled-session.ts'
-import { dialectOf } from './reported.ts'
+import { contextOf } from './reported.ts'
 import { nextMoment, Statement } from './statements.ts'
 
 /** The longest statement that is looked through; a longer one keeps its client on its server connection. */
@@ -55,6 +62,14 @@ export class PooledStatements {
   takeNamesBack(): void {
     for (const [name, named] of this.#parsedNames) this.#passage.session.unname(name, named)
     this.#parsedNames.length = 0
+  }
+
+  /** Puts a BEGIN before everything that this piece holds; `failed`: it was not carried out. */
+  begin(statement: Statement, failed: () => void): void {
+    const name = this.#nameOnServer(statement, 0)
+    this.#passage.putBefore(0, Buffer.concat([writeBind('', name), executeUnnamed]))
+    this.#passage.request(Owed.OwnBind)
+    this.#passage.request(Owed.OwnExecute, { failed })
   }
 
   // Parse.
@@ -376,8 +391,7 @@ export class PooledStatements {
   /** What decides the meaning of a statement's text when the server parses it now. */
   get #context(): string {
     const { server, session } = this.#passage
-    const dialect = dialectOf(server.reported)
-    return session.context === '' ? dialect : `${dialect}\0${session.context}`
+    return contextOf(server.reported, session.context)
   }
 
   /**
@@ -499,6 +513,7 @@ const statementKind = 0x53 // 'S'
 /** What the proxy's own names for statements begin with. */
 const ownNames = 'pgherd_'
 const flush = frame(Code.Flush, empty)
+const executeUnnamed = writeExecute('')
 const planChanged = writeErrorResponse({
   severity: 'ERROR',
   code: '0A000',

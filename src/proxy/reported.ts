@@ -32,6 +32,12 @@ export function untold(told: Reported, now: Reported): [string, string][] {
 const dialect = ['client_encoding', 'DateStyle', 'IntervalStyle', 'TimeZone', 'standard_conforming_strings']
 const dialects = new WeakMap<Reported, string>()
 
+/** Equal where equal texts of statements mean the same; `settings`: `PooledSession.context`. */
+export function contextOf(reported: Reported, settings: string): string {
+  const dialect = dialectOf(reported)
+  return settings === '' ? dialect : `${dialect}\0${settings}`
+}
+
 /** Equal where equal texts of statements are parsed to the same, but for search_path and role. */
 export function dialectOf(reported: Reported): string {
   let known = dialects.get(reported)

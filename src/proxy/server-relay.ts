@@ -161,6 +161,8 @@ export class ServerRelay {
     }
     return (
       (code === Code.ParseComplete && head === Owed.OwnParse) ||
+      (code === Code.BindComplete && head === Owed.OwnBind) ||
+      (code === Code.CommandComplete && head === Owed.OwnExecute) ||
       (head === Owed.OwnDescribe && isDescription(code)) ||
       (code === Code.CloseComplete && head === Owed.OwnClose)
     )
@@ -203,7 +205,7 @@ export class ServerRelay {
         if (head === Owed.Parse || head === Owed.OwnParse) owed.shift()
         return
       case Code.BindComplete:
-        if (head === Owed.Bind) owed.shift()
+        if (head === Owed.Bind || head === Owed.OwnBind) owed.shift()
         return
       case Code.CloseComplete:
         if (head === Owed.Close || head === Owed.OwnClose) owed.shift()
@@ -218,7 +220,7 @@ export class ServerRelay {
       case Code.EmptyQueryResponse:
       case Code.PortalSuspended:
         if (code === Code.CommandComplete) this.#lookAtTag(chunk, at, end)
-        if (head === Owed.Execute) owed.shift()
+        if (head === Owed.Execute || head === Owed.OwnExecute) owed.shift()
         return
       case Code.CopyInResponse:
         return owed.copyIn()

@@ -63,6 +63,8 @@ export interface SharedBy {
 export interface ServerOwner {
   /** A login has succeeded without a challenge, or with one. */
   learnTrust(trusts: boolean): void
+  /** A session has begun on `server` and was told this. */
+  learnGreeting(server: ServerConnection): void
   onServerIdle(server: ServerConnection): void
   onServerClosed(server: ServerConnection): void
 }

@@ -16,6 +16,7 @@ import { WorkerConsole } from './console/worker-console.ts'
 import type { LoginFailure } from './conversations.ts'
 import { type PoolGauges, WorkerCounters } from './counters.ts'
 import { type Database, Databases } from './database.ts'
+import { TransactionDesk } from './deferred-begin.ts'
 import { Dispatcher } from './dispatcher.ts'
 import { Doors, unlimited } from './doors.ts'
 import type { DisconnectReason } from './failures.ts'
@@ -24,9 +25,9 @@ import type { HandOver } from './hand-over.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
-import { LimitsCache, type PoolMode, serverDatabase } from './limits.ts'
+import { LimitsCache, type PoolLimits, type PoolMode, serverDatabase } from './limits.ts'
 import { Refuser } from './refuser.ts'
-import { ReportedValues } from './reported.ts'
+import { type Reported, ReportedValues } from './reported.ts'
 import type { ServerConnection, Target } from './server.ts'
 import { type PinReason, pinReasons } from './session-question.ts'
 import { StartupForms } from './settings.ts'
@@ -74,6 +75,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly security: Security
   readonly counters = new WorkerCounters()
   readonly startups = new StartupForms()
+  readonly transactions: TransactionDesk
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
   /** Connections that have not said yet what they want. */
@@ -120,6 +122,10 @@ export class Worker implements ClientHost, StartupHost {
     this.#keys = new CancelKeys(options.random)
     this.#refuser = new Refuser({ timers, hasTls: () => this.security.clientTls !== undefined })
     this.#limits = new LimitsCache(options.settings)
+    this.transactions = new TransactionDesk({
+      knowledgeOf: database => this.knowledgeOf(database),
+      defers: ({ database, user }) => this.#limits.of(database, user).deferBegin,
+    })
     this.#databases = new Databases(options.clock, database => options.send({ kind: 'catalog', database }))
     this.#stats = new StatsBook(options.clock.nowMs())
     this.#sharing = new Sharing(new StatementClasses(clock), this.counters.lanes, () => clock.nowMs(), log)
@@ -173,9 +179,7 @@ export class Worker implements ClientHost, StartupHost {
   #tick(): void {
     this.#dispatcher.tick()
     const { pool, users } = this.#settings
-    const limitsIdle =
-      pool.clientIdleTimeoutMs > 0 || Object.values(users).some(user => (user.clientIdleTimeoutMs ?? 0) > 0)
-    if (!limitsIdle) return
+    if (!limitsIdleTime(pool) && !Object.values(users).some(limitsIdleTime)) return
     const nowMs = this.clock.nowMs()
     for (const client of [...this.#clients]) {
       client.limitIdleTime(nowMs, this.#limits.of(client.database, client.user))
@@ -393,6 +397,10 @@ export class Worker implements ClientHost, StartupHost {
     this.#dispatcher.acquire(client)
   }
 
+  greetingFor(client: Client): Reported | undefined {
+    return this.#dispatcher.greetingFor(client)
+  }
+
   share(client: Client, request: Buffer): Lane | undefined {
     const place = this.#dispatcher.sharingPlaceOf(client)
     return place && this.#sharing.submit(client, request, place)
@@ -428,9 +436,9 @@ export class Worker implements ClientHost, StartupHost {
     this.#dispatcher.onDetached(client, server)
   }
 
-  register(client: Client, server: ServerConnection): CancelKey {
+  register(client: Client, server: ServerConnection | undefined): CancelKey {
     const secretBytes = client.minor < 2 ? 4 : 32
-    return this.#keys.register(client, client.session ? undefined : server.processId, secretBytes)
+    return this.#keys.register(client, client.session ? undefined : server?.processId, secretBytes)
   }
 
   statsOf(database: string): DatabaseStats {
@@ -600,4 +608,10 @@ export class Worker implements ClientHost, StartupHost {
     this.#sendCounters()
     this.#options.onStopped()
   }
+}
+
+/** Whether clients without a server connection have to be looked at. */
+function limitsIdleTime(limits: Partial<PoolLimits>): boolean {
+  const { clientIdleTimeoutMs = 0, idleTransactionTimeoutMs = 0, transactionTimeoutMs = 0 } = limits
+  return clientIdleTimeoutMs + idleTransactionTimeoutMs + transactionTimeoutMs > 0
 }

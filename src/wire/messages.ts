@@ -55,6 +55,10 @@ function authentication(type: number): Buffer {
 
 export const authenticationOk: Buffer = authentication(Authentication.Ok)
 export const readyForQueryIdle: Buffer = frame(Server.ReadyForQuery, Buffer.from([TransactionStatus.Idle]))
+export const readyForQueryFailed: Buffer = frame(
+  Server.ReadyForQuery,
+  Buffer.from([TransactionStatus.Failed]),
+)
 export const terminate: Buffer = frame(Client.Terminate, Buffer.alloc(0))
 export const sync: Buffer = frame(Client.Sync, Buffer.alloc(0))
 

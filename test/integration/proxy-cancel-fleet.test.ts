@@ -107,7 +107,7 @@ describe('a cancel request that comes to another proxy of the fleet', need('etcd
   test('reaches a client that still waits for a connection', async () => {
     const [one, two] = hosts as [Host, Host]
     const [holder, waiting] = [await open(one), await open(one)]
-    await holder.query('begin')
+    await holder.query('begin; select 1')
     waiting.send(writeQuery('select 1'))
     await until('it waits', () => one.proxy!.counters().nodes['a']?.waiting === 1)
     await cancel(two, waiting)

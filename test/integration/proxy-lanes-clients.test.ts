@@ -5,6 +5,7 @@ import { seededRandom } from '../../src/runtime/random.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import { proxyCounters } from '../support/counters.ts'
 import {
+  alongside,
   answerTo,
   firstColumn,
   int4,
@@ -212,5 +213,105 @@ test('what a client has left running is cancelled', async () => {
     clients[0]!.socket.resetAndDestroy()
     await until('it was cancelled', async () => (await running()) === 0)
     await Promise.all(clients.slice(1).map(client => answerTo(client, quick)))
+  })
+})
+
+test('whoever needs a connection of its own gets one, however busy the shared ones are', async () => {
+  for (const poolSize of [1, 2, 4]) {
+    await withProxy(cluster, { 'proxy.default_pool_size': poolSize }, async proxy => {
+      const readers = await proxy.openMany(24)
+      const unit = parsed('select n from numbers where n < $1', ['3'])
+      const read = async (client: WireClient): Promise<void> => {
+        assert.equal(firstColumn(await answerTo(client, unit)).length, 3)
+      }
+      await untilShared(proxy.host, () => Promise.all(readers.map(read)), 100)
+      // All connections but one are in a transaction that does not end.
+      const holders = await proxy.openMany(poolSize - 1)
+      for (const holder of holders) await answerTo(holder, simple('begin'))
+      const writers = await proxy.openMany(3)
+      await alongside(
+        readers.map(client => () => read(client)),
+        async () => {
+          for (let turn = 0; turn < 3; turn++) {
+            await Promise.all(
+              writers.map(async client => {
+                for (const sql of ['begin', 'select n from numbers where n = 1 for update', 'commit'])
+                  await answerTo(client, simple(sql), 1, 20_000)
+              }),
+            )
+          }
+        },
+      )
+    })
+  }
+})
+
+test('query_timeout ends a request that shares its server connection, and nobody else', async () => {
+  await withProxy(cluster, { 'proxy.default_pool_size': 2, 'proxy.query_timeout': '2s' }, async proxy => {
+    const clients = await proxy.openMany(6)
+    const quick = simple('select nap(0), 1')
+    await untilShared(proxy.host, () => Promise.all(clients.map(client => answerTo(client, quick))), 50)
+    const [slow, ...others] = clients
+    slow!.send(simple('select nap(30000), 1').bytes)
+    await alongside(
+      others.map(client => () => answerTo(client, quick)),
+      async () => {
+        assert.match((await slow!.refused(20_000)).get('M') ?? '', /query_timeout/)
+      },
+    )
+    await until('it was cancelled', async () => {
+      const running = await cluster.primary.query(
+        "select from pg_stat_activity where state = 'active' and query like 'select nap(30000%'",
+      )
+      return running.length === 0
+    })
+  })
+})
+
+test('the console shows, holds and ends clients whose requests share server connections', async () => {
+  await withProxy(cluster, { 'proxy.default_pool_size': 4 }, async proxy => {
+    const ask = (sql: string): Promise<Record<string, unknown>[]> =>
+      query(proxy.port, sql, { database: 'pgherd', user: 'operator' })
+    const clients = await proxy.openMany(8)
+    const read = async (client: WireClient, ms = 0): Promise<void> => {
+      assert.deepEqual(firstColumn(await answerTo(client, simple(`select nap(${ms}), 2`))), [`${ms}`])
+    }
+    await untilShared(proxy.host, () => Promise.all(clients.map(client => read(client))), 50)
+    const [slow, ...others] = clients
+    const long = answerTo(slow!, simple('select nap(4000), 2'))
+    await until('it is active', async () => {
+      const rows = await ask('SHOW CLIENTS')
+      return rows.filter(({ database, state }) => database === 'postgres' && state === 'active').length === 1
+    })
+    const [pool] = (await ask('SHOW POOLS')).filter(({ database }) => database === 'postgres')
+    assert.equal(Number(pool!['cl_active']), 8, 'as PgBouncer counts them: linked or idle')
+    assert.equal(Number(pool!['cl_waiting']), 0)
+    assert.ok(Number(pool!['sv_active']) >= 1)
+    await long
+    await alongside(
+      others.map(client => () => read(client)),
+      async () => {
+        for (let round = 0; round < 3; round++) {
+          await ask('PAUSE postgres')
+          await ask('RESUME postgres')
+          const before = await cluster.primary.query<{ pid: number }>(
+            "select pid from pg_stat_activity where backend_type = 'client backend'",
+          )
+          await ask('RECONNECT postgres')
+          await until('the server connections are others', async () => {
+            const now = await cluster.primary.query<{ pid: number }>(
+              "select pid from pg_stat_activity where backend_type = 'client backend'",
+            )
+            return !now.some(({ pid }) => before.some(each => each.pid === pid))
+          })
+        }
+      },
+    )
+    await untilShared(proxy.host, () => Promise.all(clients.map(client => read(client))), 50)
+    for (const client of clients) client.send(simple('select nap(200), 2').bytes)
+    await ask('KILL postgres')
+    await until('all are ended', () => clients.every(({ closed }) => closed))
+    await ask('RESUME postgres')
+    await read(await proxy.open())
   })
 })

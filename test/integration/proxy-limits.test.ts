@@ -125,7 +125,7 @@ test('what takes longer than it may is ended with the reason, and only that', as
   ])
   const startedMs = systemClock.nowMs()
   const endings = [bea!, cleo!, dora!].map(farewell)
-  await Promise.all([bea!, cleo!, free!].map(client => client.query('begin')))
+  await Promise.all([bea!, cleo!, free!].map(client => client.query('begin; select 1')))
   // A transaction that goes on talking is not idle, and still has an end.
   const talking = until('it is ended', () =>
     cleo!.query('select 1').then(
@@ -161,7 +161,7 @@ test('whoever waits too long for a connection, or behind too many, is refused', 
   })
   const holder = await open()
   const others = await Promise.all([1, 2, 3].map(() => open()))
-  await holder.query('begin')
+  await holder.query('begin; select 1')
   const startedMs = systemClock.nowMs()
   const told = await Promise.all(others.map(client => refusal(client.query('select 1'))))
   const tookMs = systemClock.nowMs() - startedMs
@@ -178,9 +178,9 @@ test('the reserve is for those who have waited, and the pool is no larger than b
     'proxy.reserve_pool_timeout': '1s',
   })
   const [first, second, third] = await Promise.all([open(), open(), open()])
-  await first.query('begin')
+  await first.query('begin; select 1')
   const startedMs = systemClock.nowMs()
-  await second.query('begin')
+  await second.query('begin; select 1')
   const waitedMs = systemClock.nowMs() - startedMs
   assert.ok(waitedMs >= 900 && waitedMs < 4000, `${waitedMs} ms`)
   const waiting = third.query('select 1 as one')
@@ -198,8 +198,8 @@ test('connections of one database and of one user are limited over all pools, id
     'proxy.users': { dora: { max_user_connections: 1 } },
   })
   const [ann, bea, cleo] = await Promise.all(['ann', 'bea', 'cleo'].map(user => open({ user })))
-  await ann!.query('begin')
-  await bea!.query('begin')
+  await ann!.query('begin; select 1')
+  await bea!.query('begin; select 1')
   const waiting = cleo!.query('select 1 as one')
   await until('it waits', () => host.proxy!.counters().nodes['a']?.waiting === 1)
   const sum = async (): Promise<number> =>
@@ -212,7 +212,7 @@ test('connections of one database and of one user are limited over all pools, id
 
   const here = await open({ user: 'dora', database: 'other' })
   const there = await open({ user: 'dora', database: 'other' })
-  await here.query('begin')
+  await here.query('begin; select 1')
   const later = there.query('select 1 as one')
   await until('it waits', () => host.proxy!.counters().nodes['a']?.waiting === 1)
   assert.equal(await connectionsOf('dora', 'other'), 1)
@@ -225,7 +225,7 @@ test('a pool that is used keeps its least size, and connections end at their lif
   const client = await open({ user: 'ann' })
   const pid = await pidOf(client)
   await until('the pool is filled', async () => (await connectionsOf('ann')) === 3)
-  await client.query('begin')
+  await client.query('begin; select 1')
   const kept = await pidOf(client)
   const startedMs = systemClock.nowMs()
   await until('their time is over', () => systemClock.nowMs() - startedMs > 4500)
@@ -256,7 +256,7 @@ test('a worker killed with -9 costs its own clients alone, in the middle of what
   await start({ 'proxy.workers': 2 })
   const all = await Promise.all(Array.from({ length: 8 }, () => open()))
   await Promise.all(all.map(client => client.query("set application_name = 'crash'")))
-  await Promise.all(all.slice(0, 4).map(client => client.query('begin')))
+  await Promise.all(all.slice(0, 4).map(client => client.query('begin; select 1')))
   const [victim] = host.proxy!.workers
   process.kill(victim!.pid, 'SIGKILL')
   const answers = await Promise.all(

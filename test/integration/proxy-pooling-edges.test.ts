@@ -88,7 +88,7 @@ sameBothWays('a described statement whose table is gone, bound on another connec
   const [a, b, other] = [await open(), await open(), await open()]
   await ask(other, 1, Q('create table t (i int)'))
   const first = await ask(a, 1, P('s1', 'select * from t'), D('S', 's1'), S)
-  await ask(b, 1, Q('begin'))
+  await ask(b, 1, Q('begin; select 1'))
   await ask(other, 1, Q('drop table t'))
   return [
     first,
@@ -101,7 +101,7 @@ sameBothWays('a described statement whose table is gone, bound on another connec
 sameBothWays('a described statement bound behind an error, before the Sync', async open => {
   const [a, b] = [await open(), await open()]
   const first = await ask(a, 1, P('s1', 'select 1'), D('S', 's1'), S)
-  await ask(b, 1, Q('begin'))
+  await ask(b, 1, Q('begin; select 1'))
   return [first, await ask(a, 1, B('nope'), B('s1'), E, S), await ask(a, 1, B('s1'), E, S)]
 })
 

@@ -174,7 +174,7 @@ test('what cannot be shared keeps its client at its connection, and only as long
       const clients = await Promise.all(Array.from({ length: poolSize }, () => connect(port)))
       const seen = await Promise.all(
         clients.map(async each => {
-          await each.query('begin')
+          await each.query('begin; select 1')
           return serverProcess(each)
         }),
       )
@@ -255,7 +255,7 @@ test('a request that waits for a connection can be cancelled, and the client goe
   const holders = await Promise.all(Array.from({ length: poolSize }, () => connect(port)))
   await until('there is room', async () => (await proxyCounters(host.config.admin.port)).clientsWaiting === 0)
   const waiting = await WireClient.open(port)
-  await Promise.all(holders.map(each => each.query('begin')))
+  await Promise.all(holders.map(each => each.query('begin; select 1')))
   const from = waiting.received.length
   waiting.send(writeQuery('select 42'))
   const canceller = new WireClient(port)
@@ -274,6 +274,10 @@ test('a cancel request reaches the client it is for, and only while it runs some
   const from = one.received.length
   one.send(writeQuery('select pg_sleep(20)'))
   other.send(writeQuery('select pg_sleep(0.5), 7'))
+  await until('it runs', async () => {
+    const sql = `select from pg_stat_activity where query = 'select pg_sleep(20)' and state = 'active'`
+    return (await query(cluster.primary.port, sql)).length === 1
+  })
   new WireClient(port).send(writeCancelRequest(one.processId, one.secret))
   await until('the answer', () => one.received.slice(from).some(({ code }) => code === 'Z'))
   assert.equal(one.error?.get('C'), '57014')

@@ -74,7 +74,7 @@ async function through(
   })
   const host = await startTestHost(config)
   try {
-    const isKnown = () => host.watcher.current().nodes.some(node => node.writable)
+    const isKnown = () => host.watcher.current().nodes.some(node => node.writable) && host.proxy!.isCurrent
     if (isUsable) await until('the server is known', isKnown)
     await use(config.proxy.port, host)
   } finally {

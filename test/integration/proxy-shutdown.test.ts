@@ -54,7 +54,7 @@ const codesFrom = (client: WireClient, count: number): string =>
 test('at a stop idle clients go at once, a transaction may end, and a request that waits is answered', async () => {
   await start({ 'proxy.shutdown_timeout': '10s' })
   const [busy, waiting, idle] = [await open(), await open(), await open()]
-  await busy.query('begin')
+  await busy.query('begin; select 1')
   const told = waiting.received.length
   waiting.send(writeQuery("select 'served'"))
   await until('it waits', () => host.proxy!.counters().nodes['a']?.waiting === 1)
@@ -74,7 +74,7 @@ test('at a stop idle clients go at once, a transaction may end, and a request th
 test('a transaction is not cut before shutdown_timeout, and a request that nobody serves is told', async () => {
   await start({ 'proxy.shutdown_timeout': '1500ms' })
   const [busy, waiting] = [await open(), await open()]
-  await busy.query('begin')
+  await busy.query('begin; select 1')
   waiting.send(writeQuery('select 1'))
   await until('it waits', () => host.proxy!.counters().nodes['a']?.waiting === 1)
   const startedMs = systemClock.nowMs()

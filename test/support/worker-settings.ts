@@ -17,6 +17,7 @@ export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {
     preparedMax: 200,
     lanes: false,
     prepareUnnamed: false,
+    deferBegin: false,
     queryTimeoutMs: 0,
     transactionTimeoutMs: 0,
     idleTransactionTimeoutMs: 0,

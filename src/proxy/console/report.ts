@@ -119,7 +119,7 @@ export class Report {
 
   #clientRow(client: Client, more: Row): Row {
     const { clock, index } = this.#options
-    const { server, session } = client
+    const { servedBy: server, session } = client
     const nowMs = clock.nowMs()
     const waitMs = client.isWaiting ? nowMs - client.waitingSinceMs : 0
     const requestMs = server?.requestSinceMs || client.waitingSinceMs
@@ -292,7 +292,7 @@ export class Report {
 
 function stateOf(client: Client): string {
   if (client.isWaiting) return 'waiting'
-  return client.server ? 'active' : 'idle'
+  return client.server || client.begun ? 'active' : 'idle'
 }
 
 function applicationOf(client: Client): string {

@@ -8,6 +8,7 @@ import {
 } from '../../wire/messages.ts'
 import { Scanner } from '../../wire/scanner.ts'
 import type { NamedStatement } from '../pooled-session.ts'
+import { dialectOf } from '../reported.ts'
 import type { ServerConnection } from '../server.ts'
 import { isPlanChanged, noColumns, shapeOf } from '../server-relay.ts'
 import type { Statement } from '../statements.ts'
@@ -22,8 +23,8 @@ export interface LaneEvents {
   onDirty(lane: Lane): void
   /** A unit is on its way that nobody waits for: `checkStall` has to be called now and then. */
   onAbandoned(): void
-  /** Units were answered. */
-  onAnswered(lane: Lane, units: number, nowMs: number): void
+  /** Units were answered, `sumMs` after they had come, all together. */
+  onAnswered(units: number, sumMs: number, nowMs: number): void
   /** It has nothing to do any more and was asked to end. */
   onDone(lane: Lane): void
   onLost(lane: Lane): void
@@ -71,12 +72,16 @@ export class Lane {
   #headSinceMs = 0
   /** No unit joins: it is to end, or to drain. */
   #isClosing = false
+  /** The server has said that the connection ends. */
+  #isStopping = false
   /** Joins again when all its units are answered. */
   #isRelieved = false
   #cancels = 0
   /** The client of the head does not read its answer. */
   #isPaused = false
   #isOver = false
+  /** How long the units in this piece have waited for their answers, together. */
+  #answeredMs = 0
   /** When it had nothing more to do. */
   idleSinceMs: number
 
@@ -232,6 +237,7 @@ export class Lane {
     }
     this.#pass(chunk, from, until)
     if (answered > 0) this.#onAnswered(answered, nowMs)
+    else this.#endWhenDone()
   }
 
   #join(piece: Buffer): Buffer | undefined {
@@ -257,13 +263,13 @@ export class Lane {
     const { head } = this.#units
     switch (code) {
       case Code.ParameterStatus:
-        this.server.noteParameter(chunk.subarray(at, end))
+        this.#noteParameter(chunk.subarray(at, end))
         return true
       case Code.NotificationResponse:
         return true
       case Code.NoticeResponse:
         // Said to whoever is there when the server stops: the request is run elsewhere.
-        return head === undefined || this.#isStopping(chunk, at, end)
+        return head === undefined || this.#saysStop(chunk, at, end)
       case Code.ErrorResponse:
         return this.#onError(chunk, at, end, head)
       case Code.CopyInResponse:
@@ -274,6 +280,16 @@ export class Lane {
       default:
         return head !== undefined && this.#isOwn(code, chunk, at, head)
     }
+  }
+
+  /** Nobody here sets anything: the server's configuration was changed. What that means for constants is not kept. */
+  #noteParameter(body: Buffer): void {
+    const { server } = this
+    const before = dialectOf(server.reported)
+    server.noteParameter(body)
+    if (dialectOf(server.reported) === before) return
+    server.notePlansChanged()
+    this.#isClosing = true
   }
 
   /** Answers to what the proxy has sent on its own account come before the client's own. */
@@ -310,18 +326,24 @@ export class Lane {
   }
 
   /** Whether a notice is said to whoever is there because the server stops: the request is run elsewhere. */
-  #isStopping(chunk: Buffer, at: number, end: number): boolean {
+  #saysStop(chunk: Buffer, at: number, end: number): boolean {
     const stops = chunk.subarray(at, end).includes(stopping)
-    if (stops) this.#isClosing = true
+    if (stops) this.#stop()
     return stops
+  }
+
+  /** The connection is about to end, and all units are run elsewhere. */
+  #stop(): void {
+    this.#isStopping = true
+    this.#isClosing = true
+    this.server.isSpoiled = true
   }
 
   /** Whether an error is not the client's. */
   #onError(chunk: Buffer, at: number, end: number, head: LaneUnit | undefined): boolean {
     const body = chunk.subarray(at, end)
     if (body.includes(fatal) || body.includes(panic)) {
-      // The connection is about to end, and all units are run elsewhere.
-      this.#isClosing = true
+      this.#stop()
       return true
     }
     if (!head) return true
@@ -361,7 +383,8 @@ export class Lane {
     if (to <= from || !head) return
     head.answerBytes += to - from
     const { client } = head
-    if (!client) return
+    // What goes before a server's last words would only keep the request from being run elsewhere.
+    if (!client || (this.#isStopping && head.deliveredBytes === 0)) return
     const answer = this.#answer(head, chunk, from, to)
     if (head.isBinding) {
       // Until it is bound it may have to be run elsewhere.
@@ -380,6 +403,7 @@ export class Lane {
     // Answers that come together say nothing about how long each took.
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
+    this.#answeredMs += nowMs - head.submittedMs
     this.server.countShared(nowMs - head.submittedMs, nowMs)
     this.#headSinceMs = nowMs
     this.#units.shift()
@@ -399,7 +423,8 @@ export class Lane {
   }
 
   #onAnswered(units: number, nowMs: number): void {
-    this.#events.onAnswered(this, units, nowMs)
+    this.#events.onAnswered(units, this.#answeredMs, nowMs)
+    this.#answeredMs = 0
     if (this.#units.count > 0) return
     this.#isRelieved = false
     this.idleSinceMs = nowMs

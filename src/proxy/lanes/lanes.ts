@@ -10,6 +10,9 @@ import type { LaneClient } from './unit.ts'
 const checkMs = 20
 /** A lane without work goes back to the pool after this long. */
 const idleMs = 1000
+/** When clients who need a connection of their own get none for this long, lanes give theirs up, for a while. */
+const starvedMsMax = 100
+const givenUpMs = 1000
 /** Units in one lane. */
 const unitsMax = 1024
 
@@ -18,6 +21,8 @@ export interface LaneHome {
   readonly limits: PoolLimits
   /** Clients that wait for a connection of their own. */
   readonly waitingCount: number
+  /** For how long they wait and none of them was served. */
+  starvedMs(): number
   /** What is known of the database's functions should be looked at anew. */
   readonly needsFacts: boolean
   nowMs(): number
@@ -44,6 +49,8 @@ export class Lanes {
   readonly #dirty: Lane[] = []
   #isFlushPlanned = false
   #check: Timer | undefined
+  /** Until then no connection is kept from those who need one of their own. */
+  #givenUpUntilMs = 0
 
   constructor(home: LaneHome) {
     this.#home = home
@@ -84,7 +91,7 @@ export class Lanes {
       if (count >= unitsMax || (count > 0 && lane.headMs(nowMs) > stallMs)) continue
       open++
       if (best === undefined || count < best.count) best = lane
-      if (count === 0) break
+      if (count === 0 || open === group.limit.value) break
     }
     const isEnough = open >= group.limit.value || group.lanes.length >= this.#lanesMax
     if (!best || (best.count > 0 && !isEnough && !group.wantsMore)) {
@@ -104,6 +111,7 @@ export class Lanes {
     for (const name of server.customNames) if (!server.settings.values.has(name)) return false
     if (this.#home.waitingCount > 0 && this.count >= this.#lanesWhenWanted) return false
     group.lanes.push(new Lane(server, this.#eventsOf(group)))
+    if (this.#home.waitingCount > 0) this.#watch()
     return true
   }
 
@@ -119,6 +127,7 @@ export class Lanes {
 
   /** Clients wait for connections of their own: lanes beyond a share of the pool end when they are worked off. */
   yield(): void {
+    if (this.count > 0) this.#watch()
     const surplus = this.count - this.#lanesWhenWanted
     if (surplus <= 0) return
     let closed = 0
@@ -157,7 +166,8 @@ export class Lanes {
 
   get #lanesWhenWanted(): number {
     const { poolSize } = this.#home.limits
-    return poolSize < 2 ? 0 : Math.max(1, poolSize >> 2)
+    if (poolSize < 2 || this.#home.nowMs() < this.#givenUpUntilMs) return 0
+    return Math.max(1, poolSize >> 2)
   }
 
   #eventsOf(group: LaneGroup): LaneEvents {
@@ -170,9 +180,9 @@ export class Lanes {
       nowMs: () => home.nowMs(),
       onDirty: lane => this.#onDirty(lane),
       onAbandoned: () => this.#watch(),
-      onAnswered: (_, units, nowMs) => {
+      onAnswered: (units, sumMs, nowMs) => {
         home.counters.shared += units
-        group.limit.answered(units, nowMs)
+        group.limit.answered(units, sumMs, nowMs)
       },
       onDone: lane => {
         leave(lane)
@@ -204,10 +214,11 @@ export class Lanes {
     this.#check ??= this.#home.timers.every(checkMs, () => this.#checkStalls())
   }
 
-  /** Only units that wait behind others can be held up. */
+  /** Only units that wait behind others can be held up, and clients who wait for a connection that a lane has. */
   #checkStalls(): void {
     const nowMs = this.#home.nowMs()
-    let waits = false
+    let waits = this.#home.waitingCount > 0 && this.count > 0
+    if (waits) this.#giveUp(nowMs)
     for (const lane of [...this.all()]) {
       waits ||= lane.needsCheck
       lane.checkStall(nowMs)
@@ -215,6 +226,14 @@ export class Lanes {
     if (waits) return
     this.#check?.cancel()
     this.#check = undefined
+  }
+
+  /** Other connections may be in transactions that take long: those who wait get those of the lanes, too. */
+  #giveUp(nowMs: number): void {
+    if (this.#home.starvedMs() > starvedMsMax) {
+      this.#givenUpUntilMs = nowMs + givenUpMs
+      this.yield()
+    } else this.releaseIdle(() => true)
   }
 
   /** Ends the clients whose units have waited for longer than `limitMs`. */

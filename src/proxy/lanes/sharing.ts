@@ -79,7 +79,11 @@ export class Sharing {
     const { reported, isTrusting } = lane.server
     // What a secret was needed for is not for a client that nobody has checked.
     if (!isTrusting && client.credentials === undefined) return this.#refuse('session')
-    if (session.told !== reported) client.tellParameters(reported)
+    if (session.told !== reported) {
+      // It was looked at by what the client was told.
+      if (dialectOf(session.told) !== dialectOf(reported)) return this.#refuse('session')
+      client.tellParameters(reported)
+    }
     if (this.#reader.kind === UnitKind.Simple) session.dropUnnamed()
     else if (this.#reader.kind === UnitKind.Parsed) session.hasParsedUnnamed(statement!)
     lane.submit(client, request, this.#reader, learned, this.#bound, nowMs)

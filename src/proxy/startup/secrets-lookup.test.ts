@@ -178,7 +178,17 @@ test('the next server is asked when one cannot be had', async () => {
   lookup.retire()
   await assert.rejects(lookupOf({ targets: [dead] }).find('ada', 'shop'), { code: 'unavailable' })
   assert.match(logged, /the auth query has failed: b: connection refused/)
-  await assert.rejects(lookupOf({ targets: [] }).find('ada', 'shop'), { code: 'unavailable' })
+})
+
+test('while no server is known a lookup waits for one, but not for ever', async () => {
+  const targets: Target[] = []
+  const lookup = lookupOf({ targets })
+  const found = lookup.find('ada', 'shop')
+  setImmediate(() => targets.push(target))
+  assert.deepEqual(await found, chalk)
+  lookup.retire()
+  const forlorn = lookupOf({ targets: [], timeoutMs: 100 })
+  await assert.rejects(forlorn.find('ada', 'shop'), { code: 'unavailable' })
 })
 
 test('a server that does not answer, or with an error, is a failure and not an unknown user', async () => {

@@ -1,6 +1,6 @@
 import { readSecret, type Secret } from '../../auth/secrets.ts'
 import type { Logger } from '../../runtime/log.ts'
-import type { Timer, Timers } from '../../runtime/timers.ts'
+import { pause, type Timer, type Timers } from '../../runtime/timers.ts'
 import { sync, writeBindText, writeExecute, writeParse } from '../../wire/messages.ts'
 import type { AuthQuerySettings } from '../ipc.ts'
 import type { Target } from '../server.ts'
@@ -39,6 +39,8 @@ export class SecretsLookupError extends Error {
 /** Connections at once; whoever comes later waits for one of them. */
 const linksMax = 4
 const waitingMax = 1000
+/** How often is looked for a server while none is known. */
+const lookAgainMs = 50
 /** A connection that is not used is closed after this. */
 const idleMaxMs = 30_000
 /** Secrets are the same in every database of a cluster: this one is asked where the client's does not exist. */
@@ -186,10 +188,21 @@ export class SecretsLookup {
     return secret
   }
 
+  /** The servers to ask. For a moment there may be none, as after the start: then it looks again, but not for ever. */
+  async #knownTargets(): Promise<readonly Target[]> {
+    const { targets, timeoutMs, timers } = this.#options
+    for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += lookAgainMs) {
+      const known = targets()
+      if (known.length > 0) return known
+      await pause(timers, lookAgainMs)
+    }
+    return targets()
+  }
+
   /** A connection to the first server that can be had. */
   async #openAny(database: string): Promise<QuestionLink> {
     let last: unknown = new QuestionError('lost', 'no server of the cluster can be asked')
-    for (const target of this.#options.targets()) {
+    for (const target of await this.#knownTargets()) {
       try {
         return await this.#open(target, database)
       } catch (cause) {

@@ -47,6 +47,8 @@ export interface Outcome {
   described?(shape: string): void
   /** For a `Refused`: the ErrorResponse that the client gets. */
   refusal?: Buffer
+  /** For a Parse that is not sent, or a Bind: of a statement that is prepared under a name behind its client's back. */
+  isBehind?: boolean
   /** The SQLSTATE of the error that it takes the place of; another error is passed on as it is. */
   refuses?: string
 }

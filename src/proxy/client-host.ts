@@ -9,7 +9,7 @@ import type { Database } from './database.ts'
 import type { TransactionDesk } from './deferred-begin.ts'
 import type { DisconnectReason } from './failures.ts'
 import type { Lane } from './lanes/lane.ts'
-import type { PoolMode } from './limits.ts'
+import type { PoolLimits, PoolMode } from './limits.ts'
 import type { Reported } from './reported.ts'
 import type { ServerConnection } from './server.ts'
 import type { PinReason } from './session-question.ts'
@@ -51,8 +51,8 @@ export interface ClientHost {
   statsOf(database: string): DatabaseStats
   /** What is known of the database that clients know by this name. */
   knowledgeOf(database: string): Database
-  /** Most named statements on a server connection of the client's pool. */
-  preparedMaxOf(client: Client): number
+  /** What counts for the connections of the client's pool. */
+  limitsOf(client: Client): PoolLimits
   /** No connection to a database is to be kept that nobody uses. */
   freeDatabase(name: string): void
   /** Whether `server` has replayed what the client can have read on another node. */

@@ -655,6 +655,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     if (this.state !== State.Active || !server || !(this.relay instanceof PooledRelay)) return
     const piece = this.relay.takeRetry()
+    if (!server.hasStalePlans) return this.#pass(piece)
     this.hold()
     server.giveUpPlans(() => {
       if (this.state !== State.Held) return

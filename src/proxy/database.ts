@@ -90,7 +90,8 @@ export class Database {
     this.#isExpired = false
     const onFacts = (facts: SessionFacts | undefined): void => {
       this.#isLoading = false
-      if (!this.#isExpired) this.#staleFromMs = this.#clock.nowMs() + (facts ? refreshMs : retryMs)
+      if (!this.#isExpired)
+        this.#staleFromMs = facts ? this.#clock.nowMs() + refreshMs : this.#retryMs(server)
       // One that was lost meanwhile says nothing about the next.
       this.#hasFailed = facts === undefined && server.isClosed !== true
       if (facts && facts !== this.#facts) {
@@ -101,11 +102,26 @@ export class Database {
       }
       const awaiting = this.#awaiting
       this.#awaiting = []
-      if (facts && this.#sharing.isWanted) this.#sharing.load(server, () => done(true))
+      if (facts && this.#sharing.isWanted) this.#loadSharing(server, done)
       else done(facts !== undefined)
       for (const each of awaiting) each()
     }
     loadSessionFacts(server, onFacts, this.#facts)
+  }
+
+  #loadSharing(server: Askable & { isClosed?: boolean }, done: (isLoaded: boolean) => void): void {
+    this.#sharing.load(server, isChanged => {
+      // A name may be that of another table by now.
+      if (isChanged) this.changedAt = nextMoment()
+      // Nothing is shared before somebody has told.
+      if (!this.#sharing.isCurrent && !this.#isExpired) this.#staleFromMs = this.#retryMs(server)
+      done(true)
+    })
+  }
+
+  /** When to ask again: the next one at once if this one was lost. */
+  #retryMs({ isClosed }: { isClosed?: boolean }): number {
+    return this.#clock.nowMs() + (isClosed ? 0 : retryMs)
   }
 
   /**

@@ -84,7 +84,7 @@ const lateMs = 250
 /** When nothing has been heard of any worker for so long, none accepts. They say something four times a second. */
 const quietMs = 1000
 /** How soon workers learn how many connections the others have. */
-const levelEveryMs = 4
+const levelEveryMs = 10
 
 /**
  * The ports that clients connect to. The workers accept from them, each as long as it does not have more connections

@@ -3,6 +3,7 @@ import { Scanner } from '../wire/scanner.ts'
 import type { Outcome, Owed } from './answers.ts'
 import type { ClientHost } from './client-host.ts'
 import type { Database } from './database.ts'
+import type { PoolLimits } from './limits.ts'
 import type { PooledClient } from './pooled-checkout.ts'
 import type { PooledSession } from './pooled-session.ts'
 import type { ServerConnection } from './server.ts'
@@ -52,6 +53,10 @@ export class Passage {
     this.#kept = none
     this.#keptBytes = 0
     this.#parts = []
+  }
+
+  get limits(): PoolLimits {
+    return this.host.limitsOf(this.client)
   }
 
   /** Bytes that were kept and are still to be passed on. */

@@ -77,15 +77,15 @@ export class PooledRelay {
       passage.keep(0, messageBytes(chunk))
       return true
     }
-    const isFree = server.owed.isEmpty && server.status === TransactionStatus.Idle
-    const isAlone = isFree && !this.#begun
+    const isFresh = server.owed.isEmpty && !server.unsynced
+    const isAlone = isFresh && server.status === TransactionStatus.Idle && !this.#begun
     if (!isAlone) server.disarmRetry()
     this.#parses = false
     this.#describes = false
     this.#binds = 0
     this.#queries = false
     this.#retryPiece = empty
-    this.#statements.beginPiece()
+    this.#statements.beginPiece(isFresh)
     if (this.#begun) this.#putBegin(this.#begun, chunk[0]!)
     const { session } = passage
     if (session.isUnread) session.touch()
@@ -195,7 +195,7 @@ export class PooledRelay {
   takeRetry(): Buffer {
     const piece = this.#retryPiece
     this.#retryPiece = empty
-    this.#statements.takeNamesBack()
+    this.#statements.takeNamesBack(true)
     return piece
   }
 

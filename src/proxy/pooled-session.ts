@@ -431,6 +431,7 @@ const noNames: ReadonlySet<string> = new Set()
 class UnnamedParse implements Outcome {
   readonly statement: Statement
   state: 'sent' | 'done' | 'failed' | 'discarded' = 'sent'
+  isBehind = false
   readonly unit: number
   previous: UnnamedParse | undefined
   #server: ServerConnection | undefined

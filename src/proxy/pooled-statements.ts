@@ -11,6 +11,7 @@ import {
 import { Owed } from './answers.ts'
 import type { PassingEffects } from './pooled-effects.ts'
 import type { Passage, Passed } from './pooled-passage.ts'
+import { PreparedBehind, PreparedThere } from './pooled-prepared.ts'
 import type { NamedStatement } from './pooled-session.ts'
 import { contextOf } from './reported.ts'
 import { nextMoment, Statement } from './statements.ts'
@@ -30,6 +31,8 @@ const empty = Buffer.alloc(0)
 export class PooledStatements {
   readonly #passage: Passage
   readonly #effects: PassingEffects
+  readonly #there: PreparedThere
+  readonly #behind: PreparedBehind
   /** The named statement that was bound last in this piece. */
   #bound: { portal: string; known: NamedStatement } | undefined
   /** The statement whose columns the server was asked for last. */
@@ -40,16 +43,22 @@ export class PooledStatements {
   constructor(passage: Passage, effects: PassingEffects) {
     this.#passage = passage
     this.#effects = effects
+    this.#there = new PreparedThere(passage)
+    this.#behind = new PreparedBehind(passage, this.#there)
   }
 
   /** Of the client before nothing is left. */
   reset(): void {
     this.#fitAsked = undefined
-    this.beginPiece()
+    this.#behind.isOff = false
+    this.#behind.judge()
+    this.beginPiece(false)
   }
 
-  beginPiece(): void {
+  /** `isFresh`: the server owes nothing, and what was sent before has had its Sync. */
+  beginPiece(isFresh: boolean): void {
     this.#bound = undefined
+    this.#behind.beginPiece(isFresh)
     this.#parsedNames.length = 0
   }
 
@@ -58,15 +67,16 @@ export class PooledStatements {
     this.#parsedNames.length = 0
   }
 
-  /** The request is tried again: the names are given again. */
-  takeNamesBack(): void {
+  /** The request is tried again: the names are given again. `plainly`: nothing is prepared behind the client's back. */
+  takeNamesBack(plainly: boolean): void {
+    this.#behind.isOff = plainly
     for (const [name, named] of this.#parsedNames) this.#passage.session.unname(name, named)
     this.#parsedNames.length = 0
   }
 
   /** Puts a BEGIN before everything that this piece holds; `failed`: it was not carried out. */
   begin(statement: Statement, failed: () => void): void {
-    const name = this.#nameOnServer(statement, 0)
+    const name = this.#there.nameOf(statement, 0)
     this.#passage.putBefore(0, Buffer.concat([writeBind('', name), executeUnnamed]))
     this.#passage.request(Owed.OwnBind)
     this.#passage.request(Owed.OwnExecute, { failed })
@@ -99,6 +109,7 @@ export class PooledStatements {
       : new Statement(Buffer.from(chunk.subarray(nameEnd + 1, bodyEnd)), this.#context)
     if (nameEnd > at) return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
     const unnamed = this.#rewritten(statement, at, bodyEnd)
+    if (unnamed === statement && this.#effects.isReadable && this.#behind.parse(unnamed, at)) return 'done'
     server.unnamed = unnamed
     this.#passage.request(Owed.Parse, session.parseUnnamed(unnamed, server))
     return 'done'
@@ -120,13 +131,13 @@ export class PooledStatements {
     if (isKnown && server.owed.ready > 0) return this.#barrierBefore(at)
     const named = session.name(name, statement)
     this.#parsedNames.push([name, named])
-    if (server.status === TransactionStatus.Failed) this.#closeOnServer(statement, start)
+    if (server.status === TransactionStatus.Failed) this.#there.close(statement, start)
     if (server.statements.use(statement) !== undefined) {
       this.#passage.replace(start, bodyEnd, empty)
       this.#passage.request(Owed.SkippedParse, session.outcomeOfParse(name, named))
       return 'done'
     }
-    this.#makeRoom(start)
+    this.#there.makeRoom(start)
     const onServer = server.statements.add(statement, server.unit)
     this.#passage.replace(start, bodyEnd, statement.parse(onServer))
     const there = (): void => server.statements.confirm(statement, onServer)
@@ -139,7 +150,7 @@ export class PooledStatements {
   #refuseName(start: number, end: number, name: string, namesake: Statement, statement: Statement): void {
     // In a failed transaction nothing can be prepared, neither this one nor the namesake.
     const isFailed = this.#passage.server.status === TransactionStatus.Failed
-    const onServer = isFailed ? 'pgherd_refused' : this.#nameOnServer(namesake, start)
+    const onServer = isFailed ? 'pgherd_refused' : this.#there.nameOf(namesake, start)
     this.#passage.replace(start, end, statement.parse(onServer))
     const message = `prepared statement "${name}" already exists`
     const refusal = writeErrorResponse({ severity: 'ERROR', code: '42P05', message })
@@ -172,6 +183,13 @@ export class PooledStatements {
     const refusal = statement && this.#noteEffects(statement)
     const refused = refusal && this.#refuse(at, refusal)
     if (refused) return refused
+    if (statement && isUnnamed) {
+      const outcome = this.#behind.outcomeOfBind(statement)
+      if (this.#behind.isPrepared(statement)) this.#bindTo(statement, at, portalEnd, nameEnd)
+      else this.#bringUnnamed(at - headerBytes)
+      this.#passage.request(Owed.Bind, outcome)
+      return 'done'
+    }
     if (isUnnamed) this.#bringUnnamed(at - headerBytes)
     else if (statement) this.#bindTo(statement, at, portalEnd, nameEnd)
     else this.#hideOwnName(at, portalEnd, nameEnd)
@@ -213,7 +231,7 @@ export class PooledStatements {
   #bindTo(statement: Statement, at: number, portalEnd: number, nameEnd: number): void {
     const { chunk, scanner } = this.#passage
     const start = at - headerBytes
-    const name = this.#nameOnServer(statement, start)
+    const name = this.#there.nameOf(statement, start)
     const portalBytes = portalEnd + 1 - at
     const change = name.length - (nameEnd - portalEnd - 1)
     const head = Buffer.allocUnsafe(headerBytes + portalBytes + name.length)
@@ -256,7 +274,7 @@ export class PooledStatements {
     if (isUnknown && session.uncertainNames > 0 && server.owed.ready > 0) return this.#barrierBefore(at)
     if (name === '') this.#bringUnnamed(start)
     else if (known) {
-      const onServer = this.#nameOnServer(known.statement, start)
+      const onServer = this.#there.nameOf(known.statement, start)
       this.#passage.replace(start, bodyEnd, named(Code.Describe, onServer))
     } else if (name.startsWith(ownNames)) {
       this.#passage.replace(start, bodyEnd, named(Code.Describe, `no ${name}`))
@@ -367,7 +385,7 @@ export class PooledStatements {
     const named = !deallocates || deallocates.all ? undefined : this.#named(deallocates.name)
     if (!deallocates || !named) return statement
     const start = at - headerBytes
-    const onServer = this.#nameOnServer(named.statement, start)
+    const onServer = this.#there.nameOf(named.statement, start)
     const { body } = statement
     const rewritten = new Statement(
       Buffer.concat([
@@ -409,42 +427,6 @@ export class PooledStatements {
     return known
   }
 
-  /** The name of a statement on the server; it is prepared there first, before `start`, when it is not. */
-  #nameOnServer(statement: Statement, start: number): string {
-    const { server } = this.#passage
-    const known = server.statements.use(statement)
-    if (known !== undefined) return known
-    this.#makeRoom(start)
-    const name = server.statements.add(statement, server.unit)
-    this.#passage.putBefore(start, statement.parse(name))
-    this.#passage.request(Owed.OwnParse, {
-      succeeded: () => server.statements.confirm(statement, name),
-      failed: () => server.statements.forget(statement, name),
-    })
-    return name
-  }
-
-  /** Closes the statement that the server connection has not used for longest, when it has as many as it may. */
-  #makeRoom(start: number): void {
-    const { client, host, server } = this.#passage
-    const { statements } = server
-    const evicted = statements.evict(host.preparedMaxOf(client) - 1)
-    if (!evicted) return
-    this.#passage.putBefore(start, writeCloseStatement(evicted.name))
-    const failed = (): void => statements.restore(evicted.statement, evicted.name)
-    this.#passage.request(Owed.OwnClose, evicted.isCertain ? { failed } : undefined)
-  }
-
-  /** In a failed transaction a Parse fails whether the server knows the statement or not: it is sent. */
-  #closeOnServer(statement: Statement, start: number): void {
-    const { statements } = this.#passage.server
-    const name = statements.use(statement)
-    if (name === undefined) return
-    statements.forget(statement, name)
-    this.#passage.putBefore(start, writeCloseStatement(name))
-    this.#passage.request(Owed.OwnClose)
-  }
-
   /**
    * Whether a statement on the server has the result that its client was told. One that was prepared there before is
    * prepared anew; one that was prepared after that tells that its tables have changed since, which PostgreSQL would
@@ -461,9 +443,9 @@ export class PooledStatements {
     this.#fitAsked = known
     if (there?.shape !== undefined) {
       if (there.parsedAt > known.describedAt) return 'changed'
-      this.#closeOnServer(statement, start)
+      this.#there.close(statement, start)
     }
-    const name = this.#nameOnServer(statement, start)
+    const name = this.#there.nameOf(statement, start)
     this.#passage.putBefore(start, named(Code.Describe, name))
     this.#passage.request(Owed.OwnDescribe, {
       described: shape => server.statements.describe(statement, name, shape),

@@ -129,7 +129,7 @@ export class ServerRelay {
     let at = 0
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       const start = at - headerLength
-      if (isSkipped(this.owed.head)) {
+      if (isSkipped(this.owed.head) && !this.#isRefusedHere(scanner.code, chunk, at, end)) {
         if (start > from) parts.push(chunk.subarray(from, start))
         this.#putInto(parts)
         from = start
@@ -168,6 +168,19 @@ export class ServerRelay {
     )
   }
 
+  /**
+   * Whether an error tells that a statement would not have been parsed. A statement that was parsed before is looked
+   * at again when it is bound.
+   */
+  #isRefusedHere(code: number, chunk: Buffer, at: number, end: number): boolean {
+    if (code !== Code.ErrorResponse || !this.owed.headOutcome?.isBehind) return false
+<<<<<<< HEAD
+    return has(chunk, at, Math.min(end, at + this.#scanner.bodyBytes), syntaxOrAccess)
+=======
+    return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(syntaxOrAccess)
+>>>>>>> base4
+  }
+
   #putInto(parts: Buffer[]): void {
     const { owed } = this
     while (isSkipped(owed.head)) {
@@ -200,6 +213,7 @@ export class ServerRelay {
   #settle(code: number, chunk: Buffer, at: number, end: number): void {
     const { owed } = this
     const { head } = owed
+    const bodyEnd = Math.min(end, at + this.#scanner.bodyBytes)
     switch (code) {
       case Code.ParseComplete:
         if (head === Owed.Parse || head === Owed.OwnParse) owed.shift()
@@ -228,8 +242,15 @@ export class ServerRelay {
         this.isStreaming = true
         return
       case Code.ErrorResponse:
-        if (isPlanChanged(chunk, at, Math.min(end, at + this.#scanner.bodyBytes))) {
+        if (isPlanChanged(chunk, at, bodyEnd)) {
           this.#events.onPlanChanged()
+          this.#takesBack = this.#isArmed
+<<<<<<< HEAD
+        } else if (owed.headOutcome?.isBehind && !has(chunk, at, bodyEnd, intervention)) {
+=======
+        } else if (owed.headOutcome?.isBehind) {
+>>>>>>> base4
+          // Whether its client would be told the same is not looked at: it is run as the client has sent it.
           this.#takesBack = this.#isArmed
         }
         this.#isArmed = false
@@ -273,9 +294,22 @@ export class ServerRelay {
 
 /** The routine that raised an error is named the same in every language. */
 export function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
-  return chunk.subarray(start, end).includes(planChanged)
+  return has(chunk, start, end, planChanged)
 }
 
+<<<<<<< HEAD
+function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean {
+  return chunk.subarray(start, end).includes(field)
+}
+
+/** Of SQLSTATE class 42: what is told of a statement when it is parsed. */
+const syntaxOrAccess = Buffer.from('\0C42')
+/** Class 57: somebody has cancelled it, or ends the server. */
+const intervention = Buffer.from('\0C57')
+=======
+/** Class 42 of SQLSTATE, but for what a user may not do, which is told when a statement is executed. */
+const syntaxOrAccess = '\0C42'
+>>>>>>> base4
 const planChanged = Buffer.from('\0RRevalidateCachedQuery\0')
 
 function isDescription(code: number): boolean {

@@ -449,6 +449,11 @@ export class ServerConnection {
     return this.#relayed.isUntouched
   }
 
+  /** A prepared statement does not fit its tables any more. */
+  get hasStalePlans(): boolean {
+    return this.#plansChanged
+  }
+
   #retry(): void {
     if (this.#state === State.Active) this.#user?.onRetry()
     else this.#finished()

@@ -35,8 +35,14 @@ export class SharingKnowledge {
     this.#verdicts = new WeakMap()
   }
 
-  /** Asks a server connection that nobody else uses. */
-  load(server: Askable, done: () => void): void {
+  /** Whether the facts tell of every change that is known of. */
+  get isCurrent(): boolean {
+    return this.#facts !== undefined && this.#changesRead === this.#changes
+  }
+
+  /** Asks a server connection that nobody else uses. `isChanged`: the catalog is another one than when it was read last. */
+  load(server: Askable, done: (isChanged: boolean) => void): void {
+    const before = this.#facts
     const changes = this.#changes
     loadSharingFacts(server, this.#facts, this.#systems, facts => {
       // A load that began later may have ended before.
@@ -45,7 +51,7 @@ export class SharingKnowledge {
         if (facts !== this.#facts) this.forgetVerdicts()
         this.#facts = facts
       }
-      done()
+      done(this.#facts !== before)
     })
   }
 
@@ -55,7 +61,7 @@ export class SharingKnowledge {
     classes: StatementClasses,
     sessionFacts: SessionFacts,
   ): ShareRefusal | undefined {
-    if (!this.#facts || this.#changesRead < this.#changes) return 'facts_missing'
+    if (!this.#facts || !this.isCurrent) return 'facts_missing'
     const known = this.#verdicts.get(statement)
     if (known !== undefined) return known ?? undefined
     const refusal =

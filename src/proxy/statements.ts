@@ -1,3 +1,4 @@
+import { type PreparedVerb, preparedVerb } from '../sql/prepared-verb.ts'
 import type { SessionEffects } from '../sql/session-effects.ts'
 import { Client as Code } from '../wire/codes.ts'
 import { firstOwnOid } from './catalog-questions.ts'
@@ -15,6 +16,11 @@ export class Statement {
   readonly textEnd: number
   /** How often it came without a name, to be run by those who share server connections. */
   uses = 0
+  /** How often it was bound without a name on connections that were not shared, at the least, */
+  runs = 0
+  /** with so many parameters. */
+  parameters = -1
+  #verb: PreparedVerb | 'other' | undefined
   #effects: SessionEffects | undefined
   #version = -1
 
@@ -40,6 +46,12 @@ export class Statement {
     for (let at = textEnd + 3; at + 4 <= body.length; at += 4)
       if (body.readUInt32BE(at) >= firstOwnOid) return true
     return false
+  }
+
+  /** See `preparedVerb`. */
+  get verb(): PreparedVerb | undefined {
+    this.#verb ??= preparedVerb(this.body, this.textEnd) ?? 'other'
+    return this.#verb === 'other' ? undefined : this.#verb
   }
 
   /** The Parse message that makes it under a name. */
@@ -120,6 +132,8 @@ interface OnServer {
   readonly parsedAt: number
   /** What columns its result has, as far as anybody has asked. It stays so: PostgreSQL refuses to change them. */
   shape: string | undefined
+  /** It should be prepared anew where nobody can tell. */
+  isDoubtful: boolean
   /** The unit of the server connection in which it is parsed, while nobody knows whether that succeeds. */
   unit: number | undefined
 }
@@ -146,12 +160,25 @@ export class ServerStatements {
   add(statement: Statement, unit: number): string {
     const name = `pgherd_${++this.#names}`
     const parsedAt = nextMoment()
-    this.#known.set(statement, { name, usedAt: ++this.#uses, unit, parsedAt, shape: undefined })
+    this.#known.set(statement, {
+      name,
+      usedAt: ++this.#uses,
+      unit,
+      parsedAt,
+      shape: undefined,
+      isDoubtful: false,
+    })
     return name
   }
 
+  /** Its plan may be a bad one. */
+  doubt(statement: Statement): void {
+    const known = this.#known.get(statement)
+    if (known) known.isDoubtful = true
+  }
+
   /** What columns its result has, and since when. */
-  shapeOf(statement: Statement): { shape: string | undefined; parsedAt: number } | undefined {
+  shapeOf(statement: Statement): Readonly<OnServer> | undefined {
     return this.#known.get(statement)
   }
 
@@ -191,7 +218,14 @@ export class ServerStatements {
   /** It is still there: the Close was not carried out. */
   restore(statement: Statement, name: string): void {
     if (!this.#known.has(statement))
-      this.#known.set(statement, { name, usedAt: 0, unit: undefined, parsedAt: 0, shape: undefined })
+      this.#known.set(statement, {
+        name,
+        usedAt: 0,
+        unit: undefined,
+        parsedAt: 0,
+        shape: undefined,
+        isDoubtful: false,
+      })
   }
 
   clear(): void {

@@ -26,6 +26,7 @@ import type { FromWorker, ToWorker, WorkerSettings } from './ipc.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
 import { LimitsCache, type PoolLimits, type PoolMode, serverDatabase } from './limits.ts'
+import { LoadReports } from './load-reports.ts'
 import { Refuser } from './refuser.ts'
 import { type Reported, ReportedValues } from './reported.ts'
 import type { ServerConnection, Target } from './server.ts'
@@ -53,8 +54,6 @@ export interface WorkerOptions {
 }
 
 const countersEveryMs = 250
-/** How often connections are confirmed, and the others learn how many this worker has. */
-const confirmEveryMs = 2
 /** A client of a worker that is replaced is ended when it was idle for this long: nothing of it is on the way. */
 const drainIdleMs = 1000
 /** Most clients on their way to another worker: nobody reads what they send meanwhile. */
@@ -96,11 +95,7 @@ export class Worker implements ClientHost, StartupHost {
   /** Cancel requests that other workers are asked about, by number. */
   readonly #asked = new Map<number, () => void>()
   readonly #doors: Doors
-  /** Connections that were handed over and are yet to be confirmed. */
-  #taken: number[] = []
-  /** How many there were when that was said last, and whether it was a moment ago. */
-  #toldLoad = 0
-  #confirming = false
+  readonly #reports: LoadReports
   #requests = 0
   #stopping = false
   /** It ends when its last client has gone. */
@@ -139,9 +134,16 @@ export class Worker implements ClientHost, StartupHost {
       sendCounters: () => this.#sendCounters(),
       onEnd: reason => this.#onGone(reason),
     })
+    const load = (): number => this.#connections
+    this.#reports = new LoadReports({
+      timers,
+      load,
+      isWanted: () => this.#doors.ceiling < unlimited,
+      send: (connections, clients) => options.send({ kind: 'taken', connections, clients }),
+    })
     this.#doors = new Doors({
       log,
-      load: () => this.#connections,
+      load,
       accept: (socket, route) => this.#accept(socket, route),
       giveAway: (socket, route, onSent) => options.send({ kind: 'surplus', route }, socket, onSent),
     })
@@ -199,14 +201,14 @@ export class Worker implements ClientHost, StartupHost {
         this.#setCeiling(message.connections)
         return
       case 'connection':
-        this.#taken.push(message.connection)
-        if (handle) this.#receive(handle as Socket, message.route)
-        this.#confirm()
+        this.#reports.arrive(message.connection, () => {
+          if (handle) this.#receive(handle as Socket, message.route)
+        })
         return
       case 'take_over':
-        this.#taken.push(message.connection)
-        if (handle) this.#takeOver(handle as Socket, message.client)
-        this.#confirm()
+        this.#reports.arrive(message.connection, () => {
+          if (handle) this.#takeOver(handle as Socket, message.client)
+        })
         return
       case 'topology':
         this.#dispatcher.setTopology(message.topology)
@@ -276,7 +278,7 @@ export class Worker implements ClientHost, StartupHost {
   #setCeiling(connections: number): void {
     const room = this.#settings.clientsMax + silentClientsMax
     this.#doors.ceiling = connections < unlimited ? Math.min(connections, room) : connections
-    this.#tellLoad()
+    this.#reports.tellLoad()
   }
 
   /** Takes a connection that somebody else has accepted. */
@@ -336,30 +338,7 @@ export class Worker implements ClientHost, StartupHost {
 
   #noteLoad(): void {
     this.counters.clients = this.#connections
-    this.#tellLoad()
-  }
-
-  /** Says how many connections there are; without a ceiling nobody wants to know. */
-  #tellLoad(): void {
-    const isWanted = this.#doors.ceiling < unlimited && this.#connections !== this.#toldLoad
-    if (isWanted && !this.#confirming) this.#sendTaken()
-  }
-
-  /** Says that a connection has arrived: when many come, at once for the first and then for all of a moment. */
-  #confirm(): void {
-    if (!this.#confirming && this.#taken.length > 0) this.#sendTaken()
-  }
-
-  #sendTaken(): void {
-    this.#confirming = true
-    this.#toldLoad = this.#connections
-    this.#options.send({ kind: 'taken', connections: this.#taken, clients: this.#toldLoad })
-    this.#taken = []
-    this.timers.after(confirmEveryMs, () => {
-      this.#confirming = false
-      this.#confirm()
-      this.#tellLoad()
-    })
+    this.#reports.tellLoad()
   }
 
   get #connections(): number {
@@ -449,8 +428,8 @@ export class Worker implements ClientHost, StartupHost {
     return this.#limits.of(database, user).mode
   }
 
-  preparedMaxOf(client: Client): number {
-    return this.#limits.of(client.database, client.user).preparedMax
+  limitsOf(client: Client): PoolLimits {
+    return this.#limits.of(client.database, client.user)
   }
 
   freeDatabase(name: string): void {

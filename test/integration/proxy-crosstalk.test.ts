@@ -9,7 +9,16 @@ import { terminate } from '../../src/wire/messages.ts'
 import { writeCancelRequest } from '../../src/wire/startup.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
-import { MarkedScript, markedTables, markOf, marks } from '../support/marked-script.ts'
+import { laneCounters } from '../support/lanes.ts'
+import {
+  MarkedReads,
+  type MarkedRequests,
+  MarkedScript,
+  markedFunctions,
+  markedTables,
+  markOf,
+  marks,
+} from '../support/marked-script.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -36,6 +45,7 @@ before(async () => {
   admin = await connect(cluster.primary.port)
   await admin.query("set application_name = 'admin'; set lock_timeout = 50")
   await admin.query(markedTables)
+  await admin.query(markedFunctions)
 })
 
 after(async () => {
@@ -48,16 +58,19 @@ class Visitor {
   readonly mark = markOf(++newest)
   readonly #port: number
   readonly #random: Random
-  readonly #script: MarkedScript
+  readonly #script: MarkedRequests
+  /** It has nothing of its own but what it asks for, and shares server connections with others of its kind. */
+  readonly #isReader: boolean
   /** Who never cancels is never cancelled. */
   readonly #cancels: boolean
   readonly #sent: string[] = []
   #checked = 0
 
-  constructor(port: number, random: Random) {
+  constructor(port: number, random: Random, isReader: boolean) {
     this.#port = port
     this.#random = random
-    this.#script = new MarkedScript(random, this.mark)
+    this.#isReader = isReader
+    this.#script = isReader ? new MarkedReads(random, this.mark) : new MarkedScript(random, this.mark)
     this.#cancels = random.next() < 0.5
   }
 
@@ -67,8 +80,7 @@ class Visitor {
     client.startup({
       user: 'postgres',
       database: 'postgres',
-      application_name: this.mark,
-      options: `-c app.start=${this.mark}`,
+      ...(this.#isReader ? {} : { application_name: this.mark, options: `-c app.start=${this.mark}` }),
     })
     let answered = 0
     try {
@@ -94,11 +106,15 @@ class Visitor {
     this.#sent.push(request.text)
     const from = client.received.length
     const readyForQueries = request.readyForQueries + question.readyForQueries
-    await this.#send(client, Buffer.concat([request.bytes, question.bytes]))
+    await this.#send(client, this.#isReader ? request.bytes : Buffer.concat([request.bytes, question.bytes]))
     const cancels = this.#cancels && this.#random.next() < 0.3
     if (cancels) {
       await pause(systemTimers, this.#below(15))
       cancel(this.#port, client)
+    }
+    if (this.#isReader) {
+      await this.#answered(client, request.readyForQueries, request.text, from)
+      if (!client.closed) await this.#send(client, question.bytes)
     }
     await this.#answered(client, readyForQueries, request.text, from)
     this.#check(client)
@@ -168,21 +184,30 @@ function cancel(port: number, { processId, secret }: WireClient): void {
 }
 
 /** Ends server connections and changes a table, until `over`. */
-async function disturb(random: Random, over: AbortSignal): Promise<void> {
+async function disturb(random: Random, over: AbortSignal, periodMs = 40): Promise<void> {
   for (let turn = 0; !over.aborted; turn++) {
-    await pause(systemTimers, 40)
+    await pause(systemTimers, periodMs)
     const type = random.next() < 0.5 ? 'int' : 'bigint'
     // Who waits for the table holds up everybody behind it: after a moment it is given up.
     await admin.query(`alter table shared alter column n type ${type}`).catch(() => {})
     if (turn % 8 !== 0) continue
     await admin.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '<c%' order by random() limit 1",
+      "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and application_name not in ('admin', 'pgherd') order by random() limit 1",
     )
   }
 }
 
-for (const mode of ['auto', 'transaction', 'session']) {
-  test(`nobody gets what belongs to another, pool_mode ${mode} (PGHERD_TEST_SEED=${seed})`, async () => {
+/** `readers` of four visitors share server connections when they can. */
+const kinds = [
+  { mode: 'auto', readers: 0 },
+  { mode: 'transaction', readers: 0 },
+  { mode: 'session', readers: 0 },
+  { mode: 'auto', readers: 3 },
+  { mode: 'auto', readers: 4 },
+]
+
+for (const { mode, readers } of kinds) {
+  test(`nobody gets what belongs to another, pool_mode ${mode}, ${readers} of 4 read (PGHERD_TEST_SEED=${seed})`, async t => {
     const nodes = [{ name: 'a', port: cluster.primary.port }]
     const host: Host = await startTestHost(
       await testConfig(nodes, {
@@ -196,13 +221,13 @@ for (const mode of ['auto', 'transaction', 'session']) {
     const deadlineMs = systemClock.nowMs() + rounds * roundMs
     try {
       await untilRolesAreKnown(host)
-      const disturbing = disturb(seededRandom(seed), over.signal)
+      const disturbing = disturb(seededRandom(seed), over.signal, readers === 0 ? 40 : 150)
       const answered = await Promise.all(
         Array.from({ length: clients }, async (_, index) => {
           const random = seededRandom(seed + index)
           let sum = 0
           while (systemClock.nowMs() < deadlineMs) {
-            sum += await new Visitor(host.config.proxy.port, random).stay()
+            sum += await new Visitor(host.config.proxy.port, random, index % 4 < readers).stay()
           }
           return sum
         }),
@@ -211,6 +236,11 @@ for (const mode of ['auto', 'transaction', 'session']) {
       await disturbing
       assert.ok(Math.min(...answered) > 0, `everybody got answers: ${answered.join(' ')}`)
       assert.equal(host.proxy!.crashes, 0)
+      const { givenBack, shared } = await laneCounters(host)
+      t.diagnostic(
+        `${answered.reduce((a, b) => a + b)} answers, ${shared} shared: ${JSON.stringify(givenBack)}`,
+      )
+      assert.ok(readers === 0 || shared > 100 * rounds, `${shared} have shared a server connection`)
       await until('nothing is left of them', async () => {
         const { clients, nodes } = await proxyCounters(host.config.admin.port)
         return (

@@ -3,9 +3,11 @@ import { after, before, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
 import { type Random, seededRandom } from '../../src/runtime/random.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
+import { writeCancelRequest } from '../../src/wire/startup.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
-import { startTestCluster, type TestCluster } from '../support/postgres.ts'
-import { essence, randomScript, type Step } from '../support/script.ts'
+import { answerTo, exactly, laneCounters, laneTables, simple, untilReady } from '../support/lanes.ts'
+import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { essence, randomScript, readScript, type Step } from '../support/script.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
 
@@ -23,6 +25,7 @@ let host: Host
 
 before(async () => {
   cluster = await startTestCluster({ replicas: 0 })
+  await cluster.primary.query(laneTables)
   host = await startTestHost(
     await testConfig([{ name: cluster.primary.name, port: cluster.primary.port }], {
       'proxy.pool_mode': 'auto',
@@ -89,5 +92,130 @@ for (let round = 0; round < rounds; round++) {
         )
       }
     }
+  })
+}
+
+const readers = 10
+const readSteps = 250
+
+/**
+ * Runs a script of reads and gives back, for each step, what came but for ParameterStatus. A client whose server
+ * connection is lost, which it did not share just then, begins anew: `undefined`.
+ */
+async function runReads(port: number, script: readonly Step[]): Promise<string[][] | undefined> {
+  const client = await WireClient.open(port)
+  const answers: string[][] = []
+  try {
+    for (const { bytes, readyForQueries, text } of script) {
+      const from = client.received.length
+      client.send(bytes)
+      await untilReady(client, from, readyForQueries, text, 60_000)
+      answers.push(exactly(client.received.slice(from).filter(({ code }) => code !== 'S')).map(withoutPlace))
+    }
+    return answers
+  } catch (cause) {
+    const told = client.error?.get('M') ?? ''
+    if (!/^(pgherd: the connection to a was lost|terminating connection)/.test(told)) throw cause
+    return undefined
+  } finally {
+    client.close()
+  }
+}
+
+/** An error that another message has met first comes from another line of PostgreSQL's source. */
+function withoutPlace(message: string): string {
+  return message.startsWith('E') ? message.replace(/\0F[^\0]*\0L\d+\0R\w+/, '') : message
+}
+
+/** Slow statements among the quick ones, which are cancelled or end by themselves, until `over`. */
+async function stall(random: Random, over: AbortSignal): Promise<void> {
+  while (!over.aborted) {
+    const client = await WireClient.open(host.config.proxy.port)
+    for (let left = 20; left > 0 && !over.aborted && !client.closed; left--) {
+      const answer = answerTo(
+        client,
+        simple(`select nap('${random.next() < 0.2 ? 120 : 0}'), 'slept'`),
+        1,
+        60_000,
+      )
+      await pause(systemTimers, random.next() * 60)
+      if (random.next() < 0.3) cancel(client)
+      // Its server connection may be ended.
+      await answer.catch(() => undefined)
+    }
+    client.close()
+  }
+}
+
+function cancel({ processId, secret }: WireClient): void {
+  const request = new WireClient(host.config.proxy.port)
+  request.send(writeCancelRequest(processId, secret))
+  request.socket.end()
+}
+
+/** Ends server connections, and changes what the answers do not depend on, until `over`. */
+async function disturb(random: Random, over: AbortSignal): Promise<void> {
+  const direct = await connect(cluster.primary.port)
+  let through = await connect(host.config.proxy.port)
+  const changes = [
+    'alter table numbers add column more int default 5',
+    'alter table numbers drop column if exists more',
+    'create index concurrently if not exists by_text on numbers (t)',
+    'drop index if exists by_text',
+    'create table if not exists unrelated (n int)',
+    'drop table if exists unrelated',
+    'create or replace view evens as select n from numbers where n % 2 = 0 and n is not null',
+    "create or replace function picky(i int) returns int language plpgsql immutable as $$ begin if i > 5 then raise exception 'not %', i using hint = 'less'; end if; return i; end $$",
+  ]
+  try {
+    await direct.query('set lock_timeout = 100')
+    while (!over.aborted) {
+      await pause(systemTimers, 300)
+      const change = changes[Math.floor(random.next() * changes.length)]!
+      // It may be there already, or wait for too long.
+      if (random.next() < 0.5) await direct.query(change).catch(() => undefined)
+      else await through.query(change).catch(() => undefined)
+      if (random.next() < 0.6) {
+        await direct.query(
+          "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' and application_name not like 'pgherd%' and pid <> pg_backend_pid() order by random() limit 1",
+        )
+        await through.end().catch(() => undefined)
+        through = await connect(host.config.proxy.port)
+      }
+    }
+  } finally {
+    await direct.end().catch(() => undefined)
+    await through.end().catch(() => undefined)
+  }
+}
+
+for (let round = 0; round < Math.ceil(rounds / 6); round++) {
+  test(`readers who share server connections see what they would see alone, whatever happens (PGHERD_TEST_SEED=${seed}, round ${round})`, async () => {
+    const scripts = Array.from({ length: readers }, (_, id) =>
+      readScript(seededRandom(seed + 5000 * (round + 1) + id), readSteps),
+    )
+    const direct = await Promise.all(scripts.map(script => runReads(cluster.primary.port, script)))
+    const { shared } = await laneCounters(host)
+    const over = new AbortController()
+    const read = async (script: readonly Step[], id: number): Promise<void> => {
+      for (let tries = 0; tries < 40; tries++) {
+        const answers = await runReads(host.config.proxy.port, script)
+        if (!answers) continue
+        for (const [index, { text }] of script.entries())
+          assert.deepEqual(answers[index], direct[id]![index], `reader ${id}, step ${index}: ${text}`)
+        return
+      }
+      assert.fail(`reader ${id} has lost every connection`)
+    }
+    const random = seededRandom(seed + round)
+    const troubles = [stall(random, over.signal), stall(random, over.signal), disturb(random, over.signal)]
+    const [results] = await Promise.all([
+      Promise.allSettled(scripts.map(read)).finally(() => over.abort()),
+      ...troubles,
+    ])
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+    const now = await laneCounters(host)
+    assert.ok(now.shared - shared > readers * 20, JSON.stringify(now))
+    assert.equal(host.proxy!.crashes, 0)
   })
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { afterEach, beforeEach, test } from 'node:test'
-import { systemClock } from '../../src/runtime/clock.ts'
+import { afterEach, test } from 'node:test'
+import type { PostgresServer } from '../../src/demo/postgres.ts'
 import { signalProcess } from '../../src/runtime/process.ts'
 import { type Random, seededRandom } from '../../src/runtime/random.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
-import { writeQuery } from '../../src/wire/messages.ts'
+import { setNodeState } from '../../src/topology/operations.ts'
 import {
   alongside,
   answerTo,
@@ -23,7 +23,14 @@ import {
   untilShared,
   withProxy,
 } from '../support/lanes.ts'
-import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import {
+  caughtUp,
+  connect,
+  killServer,
+  query,
+  startTestCluster,
+  type TestCluster,
+} from '../support/postgres.ts'
 import { essence } from '../support/script.ts'
 import { until } from '../support/wait.ts'
 import type { Received, WireClient } from '../support/wire-client.ts'
@@ -97,10 +104,23 @@ class Asker {
         this.#client = await this.#proxy.openAt(this.#port)
         await answerTo(this.#client, prepare('mine', sql))
       }
-      return await answerTo(this.#client, unit, 1, 60_000)
+      const received = await answerTo(this.#client, unit, 1, 60_000)
+      const end = received.findIndex(({ code }) => code === 'Z') + 1
+      // What a server that ends has said right behind an answer that was not shared.
+      const said = received.slice(end)
+      if (!said.every(({ body }) => body.includes('\0C57P0'))) return received
+      if (said.length > 0) {
+        this.#client.close()
+        this.#client = undefined
+      }
+      return received.slice(0, end)
     } catch (cause) {
       const told = this.#client?.error?.get('M') ?? ''
-      if (!this.#client?.closed || !told.startsWith('pgherd: the connection to a was lost')) throw cause
+      if (
+        !this.#client?.closed ||
+        !/^(pgherd: the connection to . was lost|terminating connection)/.test(told)
+      )
+        throw cause
       this.#client = undefined
       return undefined
     }
@@ -291,5 +311,93 @@ test('tables that change all the time give every reader a whole answer', async (
     } finally {
       await ddl.end()
     }
+  })
+})
+
+test('readers go on while nodes are drained, killed and promoted', async () => {
+  await start(2)
+  const [b, c] = cluster.replicas as [PostgresServer, PostgresServer]
+  const settings = {
+    'proxy.default_pool_size': 4,
+    'proxy.failover_wait': '60s',
+    'probe.timeout': '500ms',
+    'proxy.server_connect_timeout': '1s',
+    'routing.drain_timeout': '1s',
+  }
+  await withProxy(cluster, settings, async proxy => {
+    const { host } = proxy
+    const operations = { store: host.store, cluster: host.config.cluster }
+    const readers = Asker.all(proxy, 8, host.config.proxy.read_port)
+    const askers = [...readers, ...Asker.all(proxy, 8)]
+    await caughtUp(cluster.primary, b)
+    await caughtUp(cluster.primary, c)
+    await shareAll(proxy, readers)
+    await shareAll(proxy, askers)
+    const goOn = async (who: readonly Asker[]): Promise<void> => {
+      const before = who.map(({ answers }) => answers)
+      const haveAsked = (): boolean => who.every(({ answers }, id) => answers > before[id]! + 5)
+      await until('all are answered again', haveAsked, 60_000)
+    }
+    await alongside(
+      askers.map(asker => () => asker.ask()),
+      async () => {
+        await setNodeState(operations, 'b', 'drain', false)
+        await goOn(askers)
+        await setNodeState(operations, 'b', 'active', false)
+        await goOn(askers)
+        await killServer(c)
+        await goOn(askers)
+        await c.start()
+        await goOn(askers)
+        await killServer(cluster.primary)
+        await b.query('select pg_promote()')
+        await goOn(askers)
+      },
+    )
+    await shareAll(proxy, askers)
+    assert.deepEqual(
+      host.watcher
+        .current()
+        .nodes.filter(({ writable }) => writable)
+        .map(({ name }) => name),
+      ['b'],
+    )
+  })
+})
+
+test('workers that are replaced leave nobody without an answer', async () => {
+  await start()
+  const settings = { 'proxy.default_pool_size': 4, 'proxy.workers': 2, 'proxy.shutdown_timeout': '20s' }
+  await withProxy(cluster, settings, async proxy => {
+    const pids = (): number[] => proxy.host.proxy!.workers.map(({ pid }) => pid)
+    const askers = Asker.all(proxy, 16)
+    await shareAll(proxy, askers)
+    await alongside(
+      askers.map(asker => () => asker.ask()),
+      async () => {
+        const before = pids()
+        const url = `http://127.0.0.1:${proxy.host.config.admin.port}/api/proxy/restart-workers`
+        assert.equal((await fetch(url, { method: 'POST' })).status, 202)
+        const areNew = (): boolean =>
+          !pids().some(pid => before.includes(pid)) && !proxy.host.proxy!.isReplacing
+        await until('all workers are new', areNew, 40_000)
+      },
+    )
+    await shareAll(proxy, askers)
+  })
+})
+
+test('a shutdown waits for what clients have asked', async () => {
+  await start()
+  const settings = { 'proxy.default_pool_size': 2, 'proxy.shutdown_timeout': '20s' }
+  await withProxy(cluster, settings, async proxy => {
+    const clients = await proxy.openMany(8)
+    const quick = simple('select nap(0), 3')
+    await untilShared(proxy.host, () => Promise.all(clients.map(client => answerTo(client, quick))), 50)
+    const answers = clients.map(client => answerTo(client, simple('select nap(50), 3')))
+    const stopping = proxy.host.stop()
+    for (const answer of answers) assert.deepEqual(firstColumn(await answer), ['50'])
+    await stopping
+    for (const client of clients) assert.equal((await client.refused()).get('C'), '57P01')
   })
 })

@@ -34,7 +34,15 @@ export const markedTables = `
 const copyDone = frame(0x63, Buffer.alloc(0))
 const describeStatement = (name: string): Buffer => frame(0x44, Buffer.from(`S${name}\0`))
 
-export class MarkedScript {
+/** Makes requests that all carry one mark. */
+export interface MarkedRequests {
+  /** What goes to the server in one piece. */
+  next(): MarkedRequest
+  /** Ends whatever is open, asks something, and gives back what the answer has to carry. */
+  question(number: number): MarkedRequest & { expected: string }
+}
+
+export class MarkedScript implements MarkedRequests {
   readonly #random: Random
   readonly #mark: string
 
@@ -46,21 +54,21 @@ export class MarkedScript {
   /** What goes to the server in one piece: a request, several in a row, or a scene that needs its own connection. */
   next(): MarkedRequest {
     const kind = this.#below(10)
-    if (kind < 4) return this.#query(this.#sql())
+    if (kind < 4) return marked(this.#sql())
     if (kind < 7) return this.#extended()
     if (kind < 8) return this.#copy()
-    if (kind < 9) return this.#together(Array.from({ length: 2 + this.#below(4) }, () => this.#request()))
+    if (kind < 9) return together(...Array.from({ length: 2 + this.#below(4) }, () => this.#request()))
     return this.#pinned()
   }
 
   /** Ends whatever is open, asks something, and gives back what the answer has to carry. */
   question(number: number): MarkedRequest & { expected: string } {
     const expected = `${this.#mark} ${number}`
-    return { ...this.#together([this.#query('rollback'), this.#query(`select '${expected}'`)]), expected }
+    return { ...together(marked('rollback'), marked(`select '${expected}'`)), expected }
   }
 
   #request(): MarkedRequest {
-    return this.#below(2) === 0 ? this.#query(this.#sql()) : this.#extended()
+    return this.#below(2) === 0 ? marked(this.#sql()) : this.#extended()
   }
 
   #below(limit: number): number {
@@ -69,18 +77,6 @@ export class MarkedScript {
 
   #one<T>(choices: readonly T[]): T {
     return choices[this.#below(choices.length)]!
-  }
-
-  #query(sql: string): MarkedRequest {
-    return { bytes: writeQuery(sql), readyForQueries: 1, text: sql }
-  }
-
-  #together(requests: readonly MarkedRequest[]): MarkedRequest {
-    return {
-      bytes: Buffer.concat(requests.map(({ bytes }) => bytes)),
-      readyForQueries: requests.reduce((sum, { readyForQueries }) => sum + readyForQueries, 0),
-      text: requests.map(({ text }) => text).join(' || '),
-    }
   }
 
   #sql(): string {
@@ -159,7 +155,7 @@ export class MarkedScript {
       frame(0x64, Buffer.from(`${mark}\n`.repeat(1 + this.#below(200)))),
     )
     return this.#one([
-      this.#query(`copy (select '${mark}' from generate_series(1, ${this.#below(3000)})) to stdout`),
+      marked(`copy (select '${mark}' from generate_series(1, ${this.#below(3000)})) to stdout`),
       {
         bytes: Buffer.concat([writeQuery(`copy ${table} from stdin`), ...rows, copyDone]),
         readyForQueries: 1,
@@ -181,6 +177,101 @@ export class MarkedScript {
       [`prepare s1 as select '${mark}'`, 'execute s1', 'execute s1'],
     ])
     const end = this.#one(['discard all', 'discard all', 'select 1'])
-    return this.#together([...scene, end].map(sql => this.#query(sql)))
+    return together(...[...scene, end].map(marked))
+  }
+}
+
+/** What the reads work on, beside `markedTables`. */
+export const markedFunctions = `
+  create function nap(ms int) returns int language plpgsql stable as
+    $$ begin perform pg_sleep(ms / 1000.0); return ms; end $$;
+  create function tell(what text) returns text language plpgsql stable as
+    $$ begin raise notice '%', what; return what; end $$`
+
+/**
+ * Requests of clients that have nothing but their marks: any two of them may share a server connection. Every client
+ * gives its own statements the names that all others give theirs.
+ */
+export class MarkedReads implements MarkedRequests {
+  readonly #random: Random
+  readonly #mark: string
+
+  constructor(random: Random, mark: string) {
+    this.#random = random
+    this.#mark = mark
+  }
+
+  next(): MarkedRequest {
+    const kind = this.#below(12)
+    const mark = this.#mark
+    const more = `${mark}${'.'.repeat(this.#below(10) === 0 ? this.#below(200_000) : this.#below(20))}`
+    if (kind < 4) {
+      return marked(
+        this.#one([
+          `select '${more}', n from shared`,
+          `select '${mark}' from generate_series(1, ${this.#below(100)})`,
+          `select '${mark}', nap(${this.#below(10) === 0 ? 120 : this.#below(3)})`,
+          `select tell('${mark}')`,
+          `select '${mark}'::int`,
+        ]),
+      )
+    }
+    if (kind < 5) return together(this.next(), this.next(), this.next())
+    if (kind < 6)
+      return together(marked('begin'), marked(`select '${mark}', n from shared for share`), marked('commit'))
+    return this.#extended(more)
+  }
+
+  question(number: number): MarkedRequest & { expected: string } {
+    const expected = `${this.#mark} ${number}`
+    return { ...marked(`select '${expected}'`), expected }
+  }
+
+  #extended(more: string): MarkedRequest {
+    const mark = this.#mark
+    const [at, sql] = this.#one(
+      [
+        `select '${mark}', $1::text`,
+        'select $1::text, n from shared',
+        'select $1::text',
+        'select tell($1)',
+        'select $1::int',
+      ].map((text, index): [number, string] => [index, text]),
+    )
+    const name = this.#one(['', '', `s${at}`])
+    const run = [
+      writeBindText('', name, [more]),
+      ...(this.#below(2) === 0 ? [frame(0x44, Buffer.from('P\0'))] : []),
+      writeExecute(''),
+      sync,
+    ]
+    const parse = writeParse(name, sql, [])
+    const [text, parts] = this.#one<[string, Buffer[]]>([
+      ['parse and run', [parse, ...run]],
+      ['run', run],
+      ['run', run],
+      ['close and parse', [writeCloseStatement(name), parse, describeStatement(name), sync]],
+    ])
+    return { bytes: Buffer.concat(parts), readyForQueries: 1, text: `${text} ${name}: ${sql}` }
+  }
+
+  #below(limit: number): number {
+    return Math.floor(this.#random.next() * limit)
+  }
+
+  #one<T>(choices: readonly T[]): T {
+    return choices[this.#below(choices.length)]!
+  }
+}
+
+function marked(sql: string): MarkedRequest {
+  return { bytes: writeQuery(sql), readyForQueries: 1, text: sql.slice(0, 200) }
+}
+
+function together(...requests: readonly MarkedRequest[]): MarkedRequest {
+  return {
+    bytes: Buffer.concat(requests.map(({ bytes }) => bytes)),
+    readyForQueries: requests.reduce((sum, { readyForQueries }) => sum + readyForQueries, 0),
+    text: requests.map(({ text }) => text).join(' || '),
   }
 }

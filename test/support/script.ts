@@ -9,6 +9,17 @@ import {
   writeParse,
   writeQuery,
 } from '../../src/wire/messages.ts'
+import {
+  bound,
+  describeStatement,
+  type Form,
+  int4,
+  parsed,
+  prepare,
+  simple,
+  type Unit,
+  type Value,
+} from './lanes.ts'
 import type { Received } from './wire-client.ts'
 
 /**
@@ -245,6 +256,85 @@ class Script {
       text: `pipeline of ${steps.map(({ text }) => text).join(' || ')}`,
     }
   }
+}
+
+interface Read {
+  sql: string
+  values: (random: () => number) => Value[]
+}
+
+/** On the tables of `laneTables`, and by columns' names: changes that leave those alone leave the answers alone. */
+const reads: readonly Read[] = [
+  { sql: 'select $1::int + 1, $2::text', values: next => [`${Math.floor(next() * 1000)}`, 'two'] },
+  { sql: 'select $1::int + 1, $2::text', values: next => [next() < 0.5 ? 'no number' : null, null] },
+  { sql: 'select n, t from numbers where n < $1 order by n', values: next => [`${Math.floor(next() * 60)}`] },
+  { sql: 'select n, t from numbers where n < $1 order by n', values: () => ['0'] },
+  { sql: 'select n from evens where n = $1::int', values: next => [int4(Math.floor(next() * 60))] },
+  {
+    sql: 'select picky(n), 100 / n from numbers where n = $1',
+    values: next => [`${Math.floor(next() * 9)}`],
+  },
+  { sql: 'select noisy($1)', values: next => [`this ${Math.floor(next() * 9)}`] },
+  { sql: "select repeat('x', $1::int)", values: next => [next() < 0.05 ? '300000' : '3'] },
+  { sql: 'select nap($1), $2::text', values: next => [next() < 0.01 ? '150' : '0', 'slept'] },
+  { sql: "select date '2026-02-01', timestamptz '2026-01-01 12:00+00', $1::int", values: () => ['1'] },
+  { sql: "select current_setting('work_mem'), count(*) from numbers where n > $1", values: () => ['7'] },
+]
+
+/**
+ * Makes the steps of a client that mostly reads, in all forms in which it may share its server connection, and leaves
+ * that and comes back to it by all that it does otherwise.
+ */
+export function readScript(random: Random, length: number): Step[] {
+  const below = (limit: number): number => Math.floor(random.next() * limit)
+  const one = <T>(choices: readonly T[]): T => choices[below(choices.length)]!
+  const step = (...units: Unit[]): Step => ({
+    bytes: Buffer.concat(units.map(({ bytes }) => bytes)),
+    readyForQueries: units.length,
+    text: units.map(({ text }) => text).join(' || '),
+  })
+  const read = (): Unit => {
+    const { sql, values } = one(reads)
+    const brought = values(() => random.next())
+    const form: Form = { describes: below(2) === 0, binary: below(4) === 0 }
+    const kind = below(5)
+    if (kind === 0) return simple(inline(sql, brought))
+    if (kind < 3) return parsed(sql, brought, form)
+    return bound(`r${reads.findIndex(each => each.sql === sql)}`, brought, form)
+  }
+  const other = (): Step[] => {
+    const query = (...texts: string[]): Step[] => texts.map(sql => step(simple(sql)))
+    return one<() => Step[]>([
+      () => query(one(["set work_mem = '5MB'", "set datestyle = 'German'", "set timezone = 'Asia/Tokyo'"])),
+      () => query('reset all'),
+      () => query('reset all'),
+      () => query('reset all'),
+      () => [step(read(), read(), read())],
+      () => [...query('begin'), step(read()), step(read()), ...query(one(['commit', 'rollback']))],
+      () => [
+        step(parsed('select n from numbers where n < $1', ['2'])),
+        step(bound('', ['3'])),
+        step(bound('', [])),
+      ],
+      () => [step(parsed('selec', [])), step(bound('', []))],
+      () => [step({ text: 'describe', bytes: Buffer.concat([describeStatement('r2'), sync]) })],
+      () => query('', 'select n from missing', 'select n from numbers for share', 'select 1; select 2'),
+    ])()
+  }
+  const steps = reads.map(({ sql }, at) => step(prepare(`r${at}`, sql)))
+  while (steps.length < length) {
+    if (below(8) > 0) steps.push(step(read()))
+    else steps.push(...other())
+  }
+  return steps
+}
+
+function inline(sql: string, values: readonly Value[]): string {
+  return sql.replaceAll(/\$(\d)/g, (_, number: string) => {
+    const value = values[Number(number) - 1] ?? null
+    if (value === null) return 'null'
+    return `'${Buffer.isBuffer(value) ? value.readInt32BE() : value}'`
+  })
 }
 
 /** What must be the same whichever way a client has come: everything but numbers that PostgreSQL makes up. */

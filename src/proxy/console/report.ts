@@ -292,7 +292,7 @@ export class Report {
 
 function stateOf(client: Client): string {
   if (client.isWaiting) return 'waiting'
-  return client.server || client.begun ? 'active' : 'idle'
+  return client.servedBy || client.begun ? 'active' : 'idle'
 }
 
 function applicationOf(client: Client): string {

@@ -10,7 +10,7 @@ import type { Statement } from '../statements.ts'
 import type { LaneCounters, LaneRefusal } from './counters.ts'
 import type { Bound, Lane } from './lane.ts'
 import type { Lanes } from './lanes.ts'
-import { Learned } from './learned.ts'
+import type { Learned } from './learned.ts'
 import type { LaneClient } from './unit.ts'
 import { UnitKind, UnitReader } from './unit-reader.ts'
 

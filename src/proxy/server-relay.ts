@@ -174,11 +174,7 @@ export class ServerRelay {
    */
   #isRefusedHere(code: number, chunk: Buffer, at: number, end: number): boolean {
     if (code !== Code.ErrorResponse || !this.owed.headOutcome?.isBehind) return false
-<<<<<<< HEAD
     return has(chunk, at, Math.min(end, at + this.#scanner.bodyBytes), syntaxOrAccess)
-=======
-    return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(syntaxOrAccess)
->>>>>>> base4
   }
 
   #putInto(parts: Buffer[]): void {
@@ -245,11 +241,7 @@ export class ServerRelay {
         if (isPlanChanged(chunk, at, bodyEnd)) {
           this.#events.onPlanChanged()
           this.#takesBack = this.#isArmed
-<<<<<<< HEAD
         } else if (owed.headOutcome?.isBehind && !has(chunk, at, bodyEnd, intervention)) {
-=======
-        } else if (owed.headOutcome?.isBehind) {
->>>>>>> base4
           // Whether its client would be told the same is not looked at: it is run as the client has sent it.
           this.#takesBack = this.#isArmed
         }
@@ -297,7 +289,6 @@ export function isPlanChanged(chunk: Buffer, start: number, end: number): boolea
   return has(chunk, start, end, planChanged)
 }
 
-<<<<<<< HEAD
 function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean {
   return chunk.subarray(start, end).includes(field)
 }
@@ -306,10 +297,6 @@ function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean 
 const syntaxOrAccess = Buffer.from('\0C42')
 /** Class 57: somebody has cancelled it, or ends the server. */
 const intervention = Buffer.from('\0C57')
-=======
-/** Class 42 of SQLSTATE, but for what a user may not do, which is told when a statement is executed. */
-const syntaxOrAccess = '\0C42'
->>>>>>> base4
 const planChanged = Buffer.from('\0RRevalidateCachedQuery\0')
 
 function isDescription(code: number): boolean {

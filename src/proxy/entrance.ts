@@ -194,7 +194,7 @@ export class Entrance {
     this.#levelling?.cancel()
     this.#levelling = undefined
     const takers = this.#options.takers()
-    const ceilings = ceilingsOf(takers, this.#options.clock.nowMs())
+    const ceilings = ceilingsOf(takers)
     for (const [at, taker] of takers.entries()) taker.limit(ceilings[at]!)
   }
 
@@ -280,16 +280,14 @@ export function chooseTaker(takers: readonly Taker[], turn: number, nowMs: numbe
 const slackShare = 16
 
 /**
- * How many connections each may have before it gives others away: not more than the others, or a few more where
- * there are many. Who has not been heard of for a while does not count.
+ * How many connections each may have before it gives others away: not more than the others, or a few more where there
+ * are many. One that hangs counts as well: what is given away because of it comes back soon, and it is replaced.
  */
-export function ceilingsOf(takers: readonly Taker[], nowMs: number): number[] {
+export function ceilingsOf(takers: readonly Pick<Taker, 'load'>[]): number[] {
   return takers.map(taker => {
     let fewest = Number.POSITIVE_INFINITY
-    for (const other of takers) {
-      const counts = other !== taker && other.silentMs(nowMs) < quietMs
-      if (counts) fewest = Math.min(fewest, other.load)
-    }
-    return fewest === Number.POSITIVE_INFINITY ? unlimited : fewest + 1 + Math.floor(fewest / slackShare)
+    for (const other of takers) if (other !== taker) fewest = Math.min(fewest, other.load)
+    if (fewest === Number.POSITIVE_INFINITY) return unlimited
+    return fewest + 1 + Math.floor(fewest / slackShare)
   })
 }

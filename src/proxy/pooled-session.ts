@@ -66,6 +66,8 @@ export class PooledSession {
   /** Closes of it that are on their way, and the unit of the newest. */
   #unnamedCloses = 0
   #unnamedClosedIn = 0
+  /** How often it was given up: what was before does not come back when a Close is not carried out. */
+  #unnamedDrops = 0
   #drawnOn: ServerConnection | 'several' | undefined
 
   constructor(base: Settings) {
@@ -377,6 +379,7 @@ export class PooledSession {
   /** A Close of it is on its way: one that is discarded leaves it. */
   closeUnnamed(unit: number): Outcome {
     const before = this.#unnamed
+    const drops = this.#unnamedDrops
     this.#unnamed = undefined
     this.#unnamedCloses++
     this.#unnamedClosedIn = unit
@@ -387,12 +390,13 @@ export class PooledSession {
       },
       failed: () => {
         this.#unnamedCloses--
-        this.#unnamed ??= before
+        if (drops === this.#unnamedDrops) this.#unnamed ??= before
       },
     }
   }
 
   dropUnnamed(): void {
+    this.#unnamedDrops++
     this.hasLongUnnamed = false
     this.#unnamed = undefined
   }

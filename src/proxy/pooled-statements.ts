@@ -123,6 +123,8 @@ export class PooledStatements {
     const namesake = this.#named(name)
     if (this.#isUncertain(namesake?.statement ?? statement, false)) return this.#barrierBefore(at)
     if (namesake) {
+      // It may be that the transaction ends before.
+      if (server.status === TransactionStatus.Failed && server.owed.ready > 0) return this.#barrierBefore(at)
       this.#refuseName(start, bodyEnd, name, namesake.statement, statement)
       return 'done'
     }

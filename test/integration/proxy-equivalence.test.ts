@@ -96,7 +96,7 @@ for (let round = 0; round < rounds; round++) {
 }
 
 const readers = 10
-const readSteps = 250
+const readSteps = 600
 
 /**
  * Runs a script of reads and gives back, for each step, what came but for ParameterStatus. A client whose server
@@ -132,16 +132,12 @@ async function stall(random: Random, over: AbortSignal): Promise<void> {
   while (!over.aborted) {
     const client = await WireClient.open(host.config.proxy.port)
     for (let left = 20; left > 0 && !over.aborted && !client.closed; left--) {
-      const answer = answerTo(
-        client,
-        simple(`select nap('${random.next() < 0.2 ? 120 : 0}'), 'slept'`),
-        1,
-        60_000,
-      )
+      const unit = simple(`select nap('${random.next() < 0.2 ? 120 : 0}'), 'slept'`)
+      // Its server connection may be ended.
+      const answer = answerTo(client, unit, 1, 60_000).catch(() => undefined)
       await pause(systemTimers, random.next() * 60)
       if (random.next() < 0.3) cancel(client)
-      // Its server connection may be ended.
-      await answer.catch(() => undefined)
+      await answer
     }
     client.close()
   }

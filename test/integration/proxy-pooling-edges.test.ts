@@ -309,3 +309,23 @@ test('a piece that begins with the letter of Terminate does not end a client in 
   assert.equal(client.closed, false)
   client.close()
 })
+
+sameBothWays('the unnamed statement after a Close behind an error and a simple query', async open => {
+  const a = await open()
+  return [
+    await ask(a, 1, P('', 'select 1'), S),
+    await ask(a, 3, E, B('nope'), C(''), S, Q("set application_name = 'other'"), B(''), E, S),
+    await ask(a, 1, P('', 'select 2'), S),
+    await ask(a, 2, B('nope'), C(''), S, B(''), E, S),
+  ]
+})
+
+sameBothWays('a name that is given again right behind the end of a failed transaction', async open => {
+  const a = await open()
+  return [
+    await ask(a, 1, P('s1', 'select 1'), S),
+    await ask(a, 2, Q('begin'), Q('select 1/0')),
+    await ask(a, 3, Q('commit'), P('s1', 'select 2'), S, B('s1'), E, S),
+    await ask(a, 1, B('s1'), E, S),
+  ]
+})

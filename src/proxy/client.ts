@@ -291,13 +291,25 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const nowMs = host.clock.nowMs()
     const answered = host.transactions.answer(request, this, nowMs)
     if (!answered) return false
+    this.#countAnswered(nowMs, answered.begun === undefined)
     this.#begun = answered.begun
-    if (answered.begun) host.counters.beginsDeferred++
-    else host.counters.beginsSpared++
     this.state = this.#restingState
     this.restingSinceMs = nowMs
     this.send(answered.answer)
     return true
+  }
+
+  #countAnswered(nowMs: number, isOver: boolean): void {
+    const { counters } = this.host
+    this.stats ??= this.host.statsOf(this.database)
+    this.stats.queries++
+    if (!isOver) {
+      counters.beginsDeferred++
+      return
+    }
+    counters.beginsSpared++
+    this.stats.transactions++
+    this.stats.transactionMs += nowMs - this.#begun!.sinceMs
   }
 
   /** Its session begins: on a server, unless it is known what that would say. */

@@ -20,6 +20,8 @@ export interface NamedStatement {
   /** The columns of its result that the client was told, and when. */
   shape: string | undefined
   describedAt: number
+  /** The unit in which it is parsed, or would be, while nobody knows whether that succeeds. */
+  parsedIn: number | undefined
   /** The server did not take it. */
   failed: boolean
   /** A Close for it is on its way. */
@@ -281,6 +283,7 @@ export class PooledSession {
       before,
       shape: undefined,
       describedAt: 0,
+      parsedIn: undefined,
       failed: false,
       closing: false,
     }
@@ -300,10 +303,12 @@ export class PooledSession {
     return {
       succeeded: () => {
         this.uncertainNames--
+        named.parsedIn = undefined
         onSucceeded?.()
       },
       failed: () => {
         this.uncertainNames--
+        named.parsedIn = undefined
         named.failed = true
         this.unname(name, named)
         if (named.before && !named.before.closing) this.#restore(name, named.before)

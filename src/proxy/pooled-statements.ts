@@ -132,6 +132,7 @@ export class PooledStatements {
     const isKnown = server.statements.use(statement) !== undefined
     if (isKnown && server.owed.ready > 0) return this.#barrierBefore(at)
     const named = session.name(name, statement)
+    named.parsedIn = server.unit
     this.#parsedNames.push([name, named])
     if (server.status === TransactionStatus.Failed) this.#there.close(statement, start)
     if (server.statements.use(statement) !== undefined) {
@@ -171,7 +172,7 @@ export class PooledStatements {
     const isUnnamed = nameEnd === portalEnd + 1
     const known = isUnnamed ? undefined : this.#named(chunk.toString('latin1', portalEnd + 1, nameEnd))
     const statement = isUnnamed ? session.unnamed : known?.statement
-    if (this.#isUncertain(statement, isUnnamed)) return this.#barrierBefore(at)
+    if (this.#isUncertain(statement, isUnnamed, known)) return this.#barrierBefore(at)
     if (!statement && session.uncertainNames > 0 && server.owed.ready > 0) return this.#barrierBefore(at)
     // Who asks for the columns again takes them as they are now.
     const asksAgain = chunk[at + bodyBytes] === Code.Describe
@@ -271,7 +272,7 @@ export class PooledStatements {
     const start = at - headerBytes
     const name = chunk.toString('latin1', at + 1, bodyEnd - 1)
     const known = name === '' ? undefined : this.#named(name)
-    if (this.#isUncertain(known?.statement, name === '')) return this.#barrierBefore(at)
+    if (this.#isUncertain(known?.statement, name === '', known)) return this.#barrierBefore(at)
     const isUnknown = name !== '' && !known
     if (isUnknown && session.uncertainNames > 0 && server.owed.ready > 0) return this.#barrierBefore(at)
     if (name === '') this.#bringUnnamed(start)
@@ -456,9 +457,10 @@ export class PooledStatements {
   }
 
   /** Whether what a named or the unnamed statement is depends on an earlier request that may still fail. */
-  #isUncertain(statement: Statement | undefined, isUnnamed: boolean): boolean {
+  #isUncertain(statement: Statement | undefined, isUnnamed: boolean, known?: NamedStatement): boolean {
     const { server, session } = this.#passage
     if (isUnnamed) return session.isUnnamedUncertain(server.unit)
+    if (known?.parsedIn !== undefined && known.parsedIn < server.unit) return true
     return statement !== undefined && server.statements.isUncertain(statement, server.unit)
   }
 
@@ -502,6 +504,8 @@ const planChanged = writeErrorResponse({
   severity: 'ERROR',
   code: '0A000',
   message: 'cached plan must not change result type',
+  // Drivers prepare the statement anew by themselves when they see it.
+  routine: 'RevalidateCachedQuery',
 })
 const sureError = writeParse('', 'pgherd refuses what stood here', [])
 

@@ -11,9 +11,11 @@ export interface ErrorFields {
   message: string
   detail?: string | undefined
   hint?: string | undefined
+  /** The routine of PostgreSQL that would raise it: drivers know some errors by it. */
+  routine?: string | undefined
 }
 
-/** ErrorResponse with the fields that every driver looks at: S, V, C, M and where given D, H. */
+/** ErrorResponse with the fields that drivers look at: S, V, C, M and where given D, H, R. */
 export function writeErrorResponse(fields: ErrorFields): Buffer {
   return frame(Server.ErrorResponse, writeErrorBody(fields))
 }
@@ -23,6 +25,7 @@ export function writeErrorBody(fields: ErrorFields): Buffer {
   let body = `S${fields.severity}\0V${fields.severity}\0C${fields.code}\0M${fields.message}\0`
   if (fields.detail !== undefined) body += `D${fields.detail}\0`
   if (fields.hint !== undefined) body += `H${fields.hint}\0`
+  if (fields.routine !== undefined) body += `R${fields.routine}\0`
   return Buffer.from(`${body}\0`, 'utf8')
 }
 

@@ -314,7 +314,7 @@ test('PAUSE waits for transactions, holds clients longer than query_wait_timeout
 
 test('PAUSE without a name is about all, is known to new workers, and a cancelled one is taken back', async () => {
   await withClient('postgres', async client => {
-    await client.query('BEGIN')
+    await client.query('BEGIN; SELECT 1')
     const console = await connect(port, { database: 'pgherd', user: 'operator' })
     const paused = sqlstateOf(console.query('PAUSE'))
     await until('it is paused', async () => (await ask('SHOW STATE'))[0]?.['value'] === 'no')

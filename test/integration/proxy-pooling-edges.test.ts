@@ -4,6 +4,7 @@ import type { Host } from '../../src/cli/host.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import {
   frame,
+  readErrorFields,
   sync,
   writeBindText,
   writeCloseStatement,
@@ -328,4 +329,30 @@ sameBothWays('a name that is given again right behind the end of a failed transa
     await ask(a, 3, Q('commit'), P('s1', 'select 2'), S, B('s1'), E, S),
     await ask(a, 1, B('s1'), E, S),
   ]
+})
+
+sameBothWays('a name whose Parse is not carried out, bound by the request right behind it', async open => {
+  const [a, b] = [await open(), await open()]
+  return [
+    await ask(b, 1, P('s1', 'select 1'), S),
+    await ask(a, 1, P('other', 'select 1'), S),
+    await ask(a, 2, B('nope'), P('s1', 'select 1'), S, B('s1'), E, S),
+    await ask(a, 2, B('nope'), P('s1', 'select 1'), S, D('S', 's1'), S),
+    await ask(a, 2, P('s1', 'select 1'), S, B('s1'), E, S),
+  ]
+})
+
+test('columns that have changed are refused in the way by which drivers know that they have to prepare anew', async () => {
+  await cluster.primary.query('create table shape (a int)')
+  const [first, second] = await Promise.all([1, 2].map(() => WireClient.open(host.config.proxy.port)))
+  await ask(first!, 1, P('s', 'select * from shape'), D('S', 's'), S)
+  await cluster.primary.query('alter table shape add column b int')
+  // On the one connection that both use it has the new columns now.
+  await ask(second!, 1, P('other', 'select * from shape /* anew */'), D('S', 'other'), S)
+  const from = first!.received.length
+  await ask(first!, 1, B('s'), E, S)
+  const error = first!.received.slice(from).find(({ code }) => code === 'E')
+  const fields = readErrorFields(error!.body)
+  assert.deepEqual([fields.get('C'), fields.get('R')], ['0A000', 'RevalidateCachedQuery'])
+  for (const client of [first!, second!]) client.close()
 })

@@ -389,8 +389,9 @@ export class ServerConnection {
     }
     if (this.#stats) countRequest(this.#stats, kind)
     if (!this.owed.push(kind, outcome)) return
-    if (kind === Owed.Sync || kind === Owed.Query) this.unit++
-    this.unsynced = kind !== Owed.Sync && kind !== Owed.Query
+    const ends = kind === Owed.Sync || kind === Owed.Query || kind === Owed.RefusedQuery
+    if (ends) this.unit++
+    this.unsynced = !ends
   }
 
   /**

@@ -108,7 +108,7 @@ test('RELOAD applies the configuration before it answers, and says what is wrong
 
 test('a PAUSE that is interrupted in psql is taken back', async () => {
   const client = await connect(port)
-  await client.query('BEGIN')
+  await client.query('BEGIN; SELECT 1')
   const args = ['-X', '-h', '127.0.0.1', '-p', String(port), '-U', 'root', 'pgherd', '-c', 'PAUSE']
   const psql = spawn('psql', args, { stdio: ['ignore', 'ignore', 'pipe'] })
   let said = ''
@@ -127,7 +127,7 @@ test('a PAUSE that is interrupted in psql is taken back', async () => {
 
 test('SHUTDOWN ends the process at once', async () => {
   const client = await connect(port)
-  await client.query('BEGIN')
+  await client.query('BEGIN; SELECT 1')
   const ended = new Promise<Error>(resolve => client.once('error', resolve))
   await ask('SHUTDOWN')
   assert.equal(((await ended) as DatabaseError).code, '57P01')
@@ -145,7 +145,7 @@ test('SHUTDOWN WAIT_FOR_CLIENTS takes nobody new and ends when the last client h
 
 test('SHUTDOWN WAIT_FOR_SERVERS lets transactions end', async () => {
   const client = await connect(port)
-  await client.query('BEGIN')
+  await client.query('BEGIN; SELECT 1')
   const ended = new Promise<Error>(resolve => client.once('error', resolve))
   await ask('SHUTDOWN WAIT_FOR_SERVERS')
   for (let i = 0; i < 20; i++) assert.equal((await client.query('SELECT 1')).rowCount, 1)

@@ -92,7 +92,7 @@ test('a drained replica is left at once, and a transaction on it comes to its en
   const all = await sessions(10, host.config.proxy.read_port)
   const places = await Promise.all(all.map(whereIs))
   const busy = all[places.indexOf(b!.port)]!
-  await busy.query('begin')
+  await busy.query('begin; select 1')
   await setNodeState(operations(), b!.name, 'drain', false)
   await until('the others have left', async () => {
     const others = await Promise.all(all.filter(client => client !== busy).map(whereIs))

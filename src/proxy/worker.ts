@@ -274,10 +274,10 @@ export class Worker implements ClientHost, StartupHost {
     })
   }
 
-  /** Where others have equally many, they have to refuse some too. */
+  /** Whom this worker would have to refuse another one may still have room for. */
   #setCeiling(connections: number): void {
-    const room = this.#settings.clientsMax + silentClientsMax
-    this.#doors.ceiling = connections < unlimited ? Math.min(connections, room) : connections
+    const { clientsMax } = this.#settings
+    this.#doors.ceiling = connections < unlimited ? Math.min(connections, clientsMax) : connections
     this.#reports.tellLoad()
   }
 

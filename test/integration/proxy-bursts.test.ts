@@ -75,6 +75,11 @@ async function stay(count: number, atOnce: boolean): Promise<{ clients: WireClie
 
 const sum = (numbers: number[]): number => numbers.reduce((total, each) => total + each, 0)
 
+test('as many as there may be are served, whichever worker they reach first', async () => {
+  await start({ 'proxy.max_client_conn': 400, 'proxy.workers': 2 })
+  assert.deepEqual(await burst(400), { served: 400 })
+})
+
 test('clients are spread evenly over the workers, however they come', async () => {
   await start({})
   for (const count of [8, 20, 64]) {

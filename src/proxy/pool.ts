@@ -250,10 +250,12 @@ export class Pool implements ServerOwner, SharingPlace {
     return clients
   }
 
+  /** Closes the connections that wait for a client, and those that only the proxy itself asks something. */
   closeIdle(): void {
     this.#greetings.clear()
     this.lanes.close()
     for (const server of [...this.#idle]) server.destroy()
+    for (const server of [...this.#servers]) if (server.user === nobody) server.destroy()
   }
 
   /** Closes connections that were idle or alive for too long, and opens what a pool should have; once a second. */

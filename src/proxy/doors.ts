@@ -68,6 +68,11 @@ export class Doors {
     this.#resume()
   }
 
+  /** Connections that have come and are neither accepted nor on their way. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   #onConnection(socket: Socket, route: Route): void {
     const { accept, load } = this.#options
     if (this.#waiting.length === 0 && load() < this.#ceiling) return accept(socket, route)

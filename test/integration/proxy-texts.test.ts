@@ -140,8 +140,9 @@ test('a client in an encoding that cannot be looked through keeps its server con
   const hiding = await WireClient.open(port, { client_encoding: 'SJIS' })
   // The second byte of this letter is a backslash: read byte by byte, the constant would end much later.
   const so = '\x83\x5c'
+  const from = hiding.received.length
   hiding.send(writeQueryBytes(`select E'${so}', set_config('app.secret', 'mine', false), E'${so}'`))
-  await hiding.ready()
+  await hiding.ready(from)
   const secret = "select current_setting('app.secret', true)"
   for (let round = 0; round < 5; round++) {
     assert.equal(await one(other, secret), null)

@@ -1,6 +1,6 @@
+import { disconnectReasons } from '../proxy/client/failures.ts'
 import { addCounters } from '../proxy/counters.ts'
-import { disconnectReasons } from '../proxy/failures.ts'
-import { pinReasons } from '../proxy/session-question.ts'
+import { pinReasons } from '../proxy/session/session-question.ts'
 import { keysOf } from '../topology/keys.ts'
 import { ClusterState } from '../topology/state.ts'
 import { buildTopology } from '../topology/topology.ts'

@@ -1,4 +1,4 @@
-import type { Inherited } from '../proxy/control.ts'
+import type { Inherited } from '../proxy/control/control.ts'
 import type { InheritedSocket } from '../runtime/systemd.ts'
 import { CommandError } from './output.ts'
 

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import type { Config } from '../config/schema.ts'
-import type { Inherited } from '../proxy/control.ts'
+import type { Inherited } from '../proxy/control/control.ts'
 import { CommandError } from './output.ts'
 
 interface Port {

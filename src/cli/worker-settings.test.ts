@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { loadConfig } from '../config/load.ts'
-import { limitsFor } from '../proxy/limits.ts'
+import { limitsFor } from '../proxy/pool/limits.ts'
 import { workerSettings } from './worker-settings.ts'
 
 function settings(text: string) {

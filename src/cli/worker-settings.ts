@@ -1,6 +1,6 @@
 import type { Config, ProxyConfig } from '../config/schema.ts'
-import type { AuthSettings, ClientTlsSettings, WorkerSettings } from '../proxy/ipc.ts'
-import type { DatabaseOverrides, PoolLimits, UserOverrides } from '../proxy/limits.ts'
+import type { AuthSettings, ClientTlsSettings, WorkerSettings } from '../proxy/control/ipc.ts'
+import type { DatabaseOverrides, PoolLimits, UserOverrides } from '../proxy/pool/limits.ts'
 
 /** What the workers need of a configuration; the limits are those of the whole proxy. */
 export function workerSettings(config: Config, logFormat: 'json' | 'text'): WorkerSettings {

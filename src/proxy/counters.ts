@@ -1,6 +1,6 @@
-import { type DisconnectReason, disconnectReasons } from './failures.ts'
+import { type DisconnectReason, disconnectReasons } from './client/failures.ts'
 import { addLanes, LaneCounters, type LaneCountersData } from './lanes/counters.ts'
-import { type PinReason, pinReasons } from './session-question.ts'
+import { type PinReason, pinReasons } from './session/session-question.ts'
 import { type LoginRefusal, loginRefusals } from './startup/login-refusals.ts'
 import { addStats, type StatsData } from './stats.ts'
 

@@ -4,7 +4,8 @@ import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
 import { writeCancelRequest, writeStartup } from '../wire/startup.ts'
-import { type Outcome, Owed, type OwedAnswers } from './answers.ts'
+import type { NodeCounters } from './counters.ts'
+import { type Outcome, Owed, type OwedAnswers } from './relay/answers.ts'
 import {
   type Answer,
   type Conversation,
@@ -13,15 +14,14 @@ import {
   type LoginEvents,
   type LoginFailure,
   QuestionConversation,
-} from './conversations.ts'
-import type { NodeCounters } from './counters.ts'
-import type { PooledRelay } from './pooled-relay.ts'
-import type { Reported, ReportedValues } from './reported.ts'
-import { ServerRelay } from './server-relay.ts'
-import type { Settings } from './settings.ts'
+} from './relay/conversations.ts'
+import type { PooledRelay } from './relay/pooled-relay.ts'
+import { ServerRelay } from './relay/server-relay.ts'
+import type { Reported, ReportedValues } from './session/reported.ts'
+import type { Settings } from './session/settings.ts'
+import { ServerStatements, type Statement } from './session/statements.ts'
 import { describeSocketError, dial, type LinkSecurity, type ServerTls } from './startup/dial.ts'
 import type { ServerAccount } from './startup/server-account.ts'
-import { ServerStatements, type Statement } from './statements.ts'
 import type { DatabaseStats } from './stats.ts'
 
 /** Where a server connection goes. */

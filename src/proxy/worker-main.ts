@@ -5,7 +5,7 @@ import type { Sendable } from '../runtime/listeners.ts'
 import { createLogger, type LogLevel } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
 import { systemTimers } from '../runtime/timers.ts'
-import type { FromWorker, ToWorker } from './ipc.ts'
+import type { FromWorker, ToWorker } from './control/ipc.ts'
 import { Worker } from './worker.ts'
 
 let worker: Worker | undefined

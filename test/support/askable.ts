@@ -1,5 +1,5 @@
-import type { Askable } from '../../src/proxy/catalog.ts'
-import type { Answer } from '../../src/proxy/conversations.ts'
+import type { Askable } from '../../src/proxy/catalog/catalog.ts'
+import type { Answer } from '../../src/proxy/relay/conversations.ts'
 import { until } from './wait.ts'
 import type { Received, WireClient } from './wire-client.ts'
 

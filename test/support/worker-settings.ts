@@ -1,5 +1,5 @@
-import type { WorkerSettings } from '../../src/proxy/ipc.ts'
-import type { PoolLimits } from '../../src/proxy/limits.ts'
+import type { WorkerSettings } from '../../src/proxy/control/ipc.ts'
+import type { PoolLimits } from '../../src/proxy/pool/limits.ts'
 
 /** Limits of a pool for tests: no timeouts and no limits but a size of 5. */
 export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {

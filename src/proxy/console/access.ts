@@ -1,4 +1,4 @@
-import type { ConsoleSettings } from '../ipc.ts'
+import type { ConsoleSettings } from '../control/ipc.ts'
 import { isLoopback } from '../startup/server-account.ts'
 import { shown } from './columns.ts'
 

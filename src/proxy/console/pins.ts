@@ -1,5 +1,5 @@
-import type { Client } from '../client.ts'
-import { type PinReason, pinReasons } from '../session-question.ts'
+import type { Client } from '../client/client.ts'
+import { type PinReason, pinReasons } from '../session/session-question.ts'
 
 /** Why clients keep their server connection: the pins, and the one reason that is none of the session's state. */
 export const keepReasons = {

@@ -1,5 +1,5 @@
-import type { Client } from '../client.ts'
-import type { Pool } from '../pool.ts'
+import type { Client } from '../client/client.ts'
+import type { Pool } from '../pool/pool.ts'
 import { type Row, shown } from './columns.ts'
 import { reasonsOf } from './pins.ts'
 

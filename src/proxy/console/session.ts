@@ -11,9 +11,9 @@ import {
   writeParameterStatus,
 } from '../../wire/messages.ts'
 import { MessageReader } from '../../wire/reader.ts'
-import type { CancelKey } from '../cancels.ts'
+import type { CancelKey } from '../client/cancels.ts'
+import { type DisconnectReason, type ErrorDetails, errorFor } from '../client/failures.ts'
 import type { WorkerCounters } from '../counters.ts'
-import { type DisconnectReason, type ErrorDetails, errorFor } from '../failures.ts'
 import type { Arrival } from '../startup/client-startup.ts'
 import type { Rights } from './access.ts'
 import { type Column, columnsFor, type Row, shown } from './columns.ts'

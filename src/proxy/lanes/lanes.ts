@@ -1,5 +1,5 @@
 import type { Timer, Timers } from '../../runtime/timers.ts'
-import type { PoolLimits } from '../limits.ts'
+import type { PoolLimits } from '../pool/limits.ts'
 import type { ServerConnection } from '../server.ts'
 import type { LaneCounters } from './counters.ts'
 import { Lane, type LaneEvents } from './lane.ts'

@@ -1,5 +1,5 @@
-import type { NamedStatement, PooledSession } from '../pooled-session.ts'
-import type { Statement } from '../statements.ts'
+import type { NamedStatement, PooledSession } from '../session/pooled-session.ts'
+import type { Statement } from '../session/statements.ts'
 import type { Learned } from './learned.ts'
 
 /** What a lane needs of the client of a unit. */

@@ -7,7 +7,7 @@ import { FakeTime } from '../../../test/support/fake-time.ts'
 import { testSettings } from '../../../test/support/worker-settings.ts'
 import { createLogger } from '../../runtime/log.ts'
 import { seededRandom } from '../../runtime/random.ts'
-import type { AuthSettings, WorkerSettings } from '../ipc.ts'
+import type { AuthSettings, WorkerSettings } from '../control/ipc.ts'
 import { Security } from './security.ts'
 
 let dir: string

@@ -4,7 +4,7 @@ import type { ServerCredentials } from '../../auth/secrets.ts'
 import { ServerLogin } from '../../auth/server-login.ts'
 import type { Random } from '../../runtime/random.ts'
 import { readErrorFields } from '../../wire/messages.ts'
-import { type CredentialsHandOver, packCredentials, unpackCredentials } from '../hand-over.ts'
+import { type CredentialsHandOver, packCredentials, unpackCredentials } from '../session/hand-over.ts'
 import type { LinkSecurity } from './dial.ts'
 
 export interface ServerAccountOptions {

@@ -1,7 +1,7 @@
 import { constants } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createSecureContext, type SecureContext } from 'node:tls'
-import type { ClientTlsSettings, ServerTlsSettings } from '../ipc.ts'
+import type { ClientTlsSettings, ServerTlsSettings } from '../control/ipc.ts'
 import type { ServerTls } from './dial.ts'
 
 export type TlsErrorCode =

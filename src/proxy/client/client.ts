@@ -1,0 +1,734 @@
+import type { Socket } from 'node:net'
+import { stopReading } from '../../runtime/sockets.ts'
+import { Client as Code, Server as ServerCode, TransactionStatus } from '../../wire/codes.ts'
+import {
+  frame,
+  readErrorFields,
+  readyForQueryFailed,
+  readyForQueryIdle,
+  writeErrorResponse,
+  writeParameterStatus,
+} from '../../wire/messages.ts'
+import type { Lane } from '../lanes/lane.ts'
+import type { Learned } from '../lanes/learned.ts'
+import type { SharingClient } from '../lanes/sharing.ts'
+import type { PoolLimits } from '../pool/limits.ts'
+import { ClientRelay } from '../relay/client-relay.ts'
+import type { LoginFailure } from '../relay/conversations.ts'
+import { PooledRelay } from '../relay/pooled-relay.ts'
+import { firstRequestBytes, hasRequest } from '../relay/requests.ts'
+import type { ServerConnection, ServerUser } from '../server.ts'
+import { type HandOver, handOverOf } from '../session/hand-over.ts'
+import { PooledSession } from '../session/pooled-session.ts'
+import { type Reported, untold } from '../session/reported.ts'
+import { fatalOf, SessionOpening } from '../session/session-opening.ts'
+import type { Arrival } from '../startup/client-startup.ts'
+import { ClientConnection, ClientState as State } from './client-connection.ts'
+import type { ClientHost, Leaving } from './client-host.ts'
+import type { Beginner, DeferredBegin } from './deferred-begin.ts'
+import type { DisconnectReason } from './failures.ts'
+import { overtime, queryTooLong } from './overtime.ts'
+import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
+
+/**
+ * One client, on its way from server to server or on one of its own.
+ *
+ * ```
+ * Waiting -> Login -> Active <-> Held     (Held: the proxy itself talks with the server)
+ *    ^          |        |                  any -> Closed
+ *    +----------+        v
+ *    +--------------- Resting <-> Sharing   (Resting: a pooled client that needs no server;
+ *    ^                   |  ^                Sharing: what it wants is done in a lane;
+ *    |                   v  |                Begun: it has begun a transaction, and asked
+ *    +------------------ Begun               for nothing in it yet)
+ * ```
+ */
+export class Client extends ClientConnection implements ServerUser, SharingClient, Beginner {
+  /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
+  session: PooledSession | undefined
+  /** What passes its bytes on; undefined for a pooled client without a server. */
+  relay: ClientRelay | PooledRelay | undefined
+  /** Belongs to `CancelKeys`. */
+  cancelKey: string | undefined
+  /** Set while the node asks the session to leave. */
+  leaving: Leaving | undefined
+  /** The node that it has read on last, on the port for reads. */
+  readOn = ''
+  /** When it had what it last asked for. */
+  restingSinceMs = 0
+  /** What its next request on a connection of its own teaches about requests of its kind. */
+  learning: Learned | undefined
+  #server: ServerConnection | undefined
+  /** Where its request is done, together with those of others. */
+  #lane: Lane | undefined
+  /** What it has begun and no server knows of. */
+  #begun: DeferredBegin | undefined
+  /** What passes until it has been told that its session has begun; undefined from then on. */
+  #opening: SessionOpening | undefined
+  /** What comes is kept until what was passed on is answered. */
+  #isBehindBarrier = false
+
+  constructor(arrival: Arrival, host: ClientHost) {
+    super(arrival, host)
+    this.#opening = new SessionOpening(arrival.negotiation)
+    if (this.mode === 'session') this.relay = new ClientRelay(arrival.route === 'replica')
+    else this.session = new PooledSession(this.startup.settings)
+  }
+
+  #isPooled(): this is PooledClient {
+    return this.session !== undefined
+  }
+
+  // Going to another worker.
+
+  /**
+   * Lets go of a client at rest, so that another worker can go on with it: of its socket nothing is read any more.
+   * Undefined when it cannot go now; encrypted ones never can.
+   */
+  handOver(): { socket: Socket; client: Omit<HandOver, 'cancelKey'> } | undefined {
+    if (!this.mayMove || !this.wantsNothing || this.unsentBytes > 0) return undefined
+    const session = this.session?.handOver()
+    if (!session || !stopReading(this.socket)) return undefined
+    this.state = State.Closed
+    return { socket: this.socket, client: handOverOf(this, session, this.host.clock.nowMs()) }
+  }
+
+  /** It is only a matter of moments until another worker can go on with it. */
+  get mayMove(): boolean {
+    return this.state === State.Resting && this.tls === '' && !this.isHalfClosed
+  }
+
+  /** Goes on with a client that was at rest in another worker. */
+  takeOver(from: HandOver): void {
+    if (!this.session) {
+      return this.end('session_lost', 'the pool mode of this connection has changed', {
+        hint: 'Connect again.',
+      })
+    }
+    const nowMs = this.host.clock.nowMs()
+    this.#opening = undefined
+    this.state = State.Resting
+    this.restingSinceMs = nowMs - from.idleMs
+    this.readOn = from.readOn
+    this.connectedMs = nowMs - from.connectedForMs
+    this.home = from.home
+    this.session.takeOver(from.session, this.host.knowledgeOf(this.database).statements)
+  }
+
+  // What it is doing.
+
+  override get server(): ServerConnection | undefined {
+    return this.#server
+  }
+
+  get begun(): DeferredBegin | undefined {
+    return this.#begun
+  }
+
+  /** The server that it has is in its transaction. */
+  forgetBegun(): void {
+    this.#begun = undefined
+  }
+
+  /** Where what it has asked for is done: a server connection of its own, or one that it shares. */
+  get servedBy(): ServerConnection | undefined {
+    return this.#server ?? this.#lane?.server
+  }
+
+  /** It has been told that its session has begun. */
+  get isGreeted(): boolean {
+    return this.#opening === undefined
+  }
+
+  /** Everything that it has sent was whole messages, and was passed on. */
+  get #isAtBoundary(): boolean {
+    return this.relay?.atBoundary ?? true
+  }
+
+  /** Nothing of the client is on the way in either direction. */
+  get isAtRest(): boolean {
+    return (
+      this.state === State.Active && this.#isAtBoundary && !this.hasAhead && (this.#server?.isAtRest ?? false)
+    )
+  }
+
+  /** It receives WAL or decoded changes, which only ends when one side ends it; the next stream goes on from there. */
+  get isStreaming(): boolean {
+    return this.#server?.isStreaming ?? false
+  }
+
+  /** Ending it now cuts nothing off: it has asked for nothing yet, or has been answered. */
+  get wantsNothing(): boolean {
+    switch (this.state) {
+      case State.Active:
+        return this.isAtRest || this.isStreaming
+      case State.Resting:
+        return !this.hasAhead
+      default:
+        // Before it was told that its session has begun, it may send ahead but not count on an answer.
+        return !this.isGreeted
+    }
+  }
+
+  override limitIdleTime(nowMs: number, limits: PoolLimits): void {
+    const begun = this.state === State.Begun ? this.#begun : undefined
+    if (!begun) return super.limitIdleTime(nowMs, limits)
+    const { sinceMs } = begun
+    const over = overtime(
+      { isBusy: false, requestSinceMs: sinceMs, transactionSinceMs: sinceMs },
+      limits,
+      nowMs,
+    )
+    if (over) this.end(over.reason, over.message)
+  }
+
+  override idleMs(nowMs: number): number | undefined {
+    if (!this.isGreeted || !this.wantsNothing) return undefined
+    return nowMs - (this.#server ? this.#server.requestSinceMs : this.restingSinceMs)
+  }
+
+  protected override get isBetweenMessages(): boolean {
+    if (this.#lane) return !this.#lane.isMidMessage(this)
+    return this.#server === undefined || this.#server.isClosed || this.#server.atMessageBoundary
+  }
+
+  // What comes from the client.
+
+  protected override onPiece(chunk: Buffer): void {
+    if (this.state === State.Active && !this.#isBehindBarrier) return this.#pass(chunk)
+    if (this.state === State.Closed) return
+    if (this.state === State.Login) return this.#answer(chunk)
+    if (this.#isWithoutServer) return this.#wake(chunk)
+    this.keepAhead(chunk)
+  }
+
+  protected override onHalfClosed(): void {
+    if (this.#isCutShort) return this.end('client_lost')
+    if (this.state === State.Active && !this.#isDone) return
+    if (this.state === State.Held || this.state === State.Sharing) return
+    if (this.state === State.Waiting && this.isGreeted && this.hasAhead) return
+    this.end('client_closed')
+  }
+
+  /**
+   * What a server waits for will never come from a half-closed client: the rest of a message, of copy data, or how far
+   * the receiver of a stream is.
+   */
+  get #isCutShort(): boolean {
+    if (this.hasAhead) return false
+    return !this.#isAtBoundary || (this.#server?.owed.isCopyIn ?? false) || this.isStreaming
+  }
+
+  /** Half-closed, and every answer has been passed on. */
+  get #isDone(): boolean {
+    return !this.hasAhead && (this.#server?.owed.ready ?? 0) === 0
+  }
+
+  override onDrain(): void {
+    if (this.#lane) this.#lane.resume()
+    else if (!this.#isWithoutServer) this.#server?.resume()
+    else if (this.hasAhead) this.#lookForServer()
+    else this.socket.resume()
+  }
+
+  /**
+   * Cancels what the client waits for: on its server, or here while it still waits for one. Returns whether a server
+   * was asked. Between two requests there is nothing to cancel, and what comes next is not meant.
+   */
+  cancel(done: () => void): boolean {
+    if (this.#server?.isBusy) {
+      this.#server.cancel(done)
+      return true
+    }
+    if (this.#lane) return this.#lane.cancel(this, done)
+    const isQueued = this.state === State.Waiting || this.state === State.Held
+    if (isQueued && this.isGreeted && this.session) this.#cancelAhead()
+    done()
+    return false
+  }
+
+  /** Answers the first request that waits here, instead of a server. */
+  #cancelAhead(): void {
+    const bytes = firstRequestBytes(this.ahead)
+    if (bytes === undefined) return
+    this.ahead = this.ahead.subarray(bytes)
+    // What comes next in a transaction must fail too.
+    if (this.#begun) this.#begun = { ...this.#begun, hasFailed: true }
+    this.#tell(Buffer.concat([cancelled, this.#begun ? readyForQueryFailed : readyForQueryIdle]))
+    if (this.hasAhead || this.state !== State.Waiting) return
+    this.host.abandon(this)
+    this.waitFreely()
+    this.state = this.#restingState
+    this.socket.resume()
+    if (this.isHalfClosed) this.end('client_closed')
+  }
+
+  // Resting and Begun: a pooled client without a server.
+
+  get #isWithoutServer(): boolean {
+    return this.state === State.Resting || this.state === State.Begun
+  }
+
+  get #restingState(): State {
+    return this.#begun ? State.Begun : State.Resting
+  }
+
+  /** It wants something: a server is looked for, unless it does not even read its last answers. */
+  #wake(chunk: Buffer): void {
+    const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
+    if (request[0] === Code.Terminate) return this.end('client_closed')
+    if (this.#answerHere(request) || this.#share(request)) return
+    this.ahead = request
+    if (!hasRequest(request)) return
+    if (this.socket.writableNeedDrain) this.socket.pause()
+    else this.#lookForServer()
+  }
+
+  /** Whether all that has come begins or ends a transaction that needs no server. */
+  #answerHere(request: Buffer): boolean {
+    if (!this.#isPooled() || this.socket.writableNeedDrain) return false
+    const { host } = this
+    const nowMs = host.clock.nowMs()
+    const answered = host.transactions.answer(request, this, nowMs)
+    if (!answered) return false
+    this.#countAnswered(nowMs, answered.begun === undefined)
+    this.#begun = answered.begun
+    this.state = this.#restingState
+    this.restingSinceMs = nowMs
+    this.send(answered.answer)
+    return true
+  }
+
+  #countAnswered(nowMs: number, isOver: boolean): void {
+    const { counters } = this.host
+    this.stats ??= this.host.statsOf(this.database)
+    this.stats.queries++
+    if (!isOver) {
+      counters.beginsDeferred++
+      return
+    }
+    counters.beginsSpared++
+    this.stats.transactions++
+    this.stats.transactionMs += nowMs - this.#begun!.sinceMs
+  }
+
+  /** Its session begins: on a server, unless it is known what that would say. */
+  begin(): void {
+    const { session } = this
+    const reported = this.host.greetingFor(this)
+    // Waiting for a server has limits of its own.
+    if (!session || !reported) return this.#lookForServer()
+    session.told = reported
+    this.#greet(reported, undefined)
+    this.state = State.Resting
+    this.restingSinceMs = this.host.clock.nowMs()
+    if (this.hasAhead) this.#wake(this.takeAhead())
+  }
+
+  #greet(reported: Reported, server: ServerConnection | undefined): void {
+    const opening = this.#opening!
+    this.#opening = undefined
+    this.#tell(opening.greeting(reported, this.host.register(this, server)))
+  }
+
+  #lookForServer(): void {
+    this.state = State.Waiting
+    this.waitingSinceMs = this.host.clock.nowMs()
+    this.host.acquire(this)
+  }
+
+  /** Gives the server back, and waits for what the client wants next. */
+  #detach(session: PooledSession, server: ServerConnection): void {
+    session.told = server.reported
+    if (this.relay instanceof PooledRelay) this.relay.endRetry()
+    this.restingSinceMs = server.requestSinceMs
+    if (session.isOpaque) server.isSpoiled = true
+    this.learning?.ranAlone(server.answerMs, server.answerBytes)
+    this.learning = undefined
+    this.#leave(server, this.#restingState)
+    server.checkIn()
+    if (this.hasAhead) return this.#lookForServer()
+    if (this.isHalfClosed) return this.end('client_closed')
+    this.socket.resume()
+  }
+
+  // Sharing: what it wants is done on a server connection that others use too.
+
+  /** Whether what has come goes into a lane. */
+  #share(request: Buffer): boolean {
+    if (this.#begun || this.socket.writableNeedDrain) return false
+    this.#lane = this.host.share(this, request)
+    if (!this.#lane) return false
+    this.state = State.Sharing
+    this.readOn = this.#lane.server.target.node
+    return true
+  }
+
+  deliver(answer: Buffer, isLast: boolean): void {
+    if (this.state !== State.Sharing) return
+    if (answer.length > 0) this.send(answer)
+    if (!isLast) return
+    this.#lane = undefined
+    this.state = State.Resting
+    this.restingSinceMs = this.host.clock.nowMs()
+    // What came meanwhile.
+    if (this.hasAhead) this.#wake(this.takeAhead())
+    if (this.state !== State.Resting) return
+    if (this.isHalfClosed) this.end('client_closed')
+    else this.socket.resume()
+  }
+
+  giveBack(request: Buffer, alone: boolean): void {
+    if (this.state !== State.Sharing) return
+    this.#lane = undefined
+    this.state = State.Resting
+    if (!alone && this.#share(request)) return
+    this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
+    this.#lookForServer()
+  }
+
+  loseAnswer(message: string): void {
+    if (this.state === State.Sharing) this.end('server_lost', message)
+  }
+
+  endOverdue(limitMs: number): void {
+    this.end('query_timeout', queryTooLong(limitMs))
+  }
+
+  tellParameters(reported: Reported): void {
+    const session = this.session!
+    for (const [name, value] of untold(session.told, reported)) this.tellParameter(name, value)
+    session.told = reported
+  }
+
+  // Login: the server's challenges are the client's to answer.
+
+  /** Logs in on a new server connection, which calls the methods of `ServerUser`. */
+  logInOn(server: ServerConnection): void {
+    this.#server = server
+    this.state = State.Login
+    this.waitFreely()
+    this.socket.resume()
+  }
+
+  /** Another server is looked for; nothing has been answered by the client yet. */
+  wantAnother(): void {
+    this.#server = undefined
+    this.#opening?.forgetNotices()
+    if (this.state === State.Login) this.state = State.Waiting
+  }
+
+  #answer(chunk: Buffer): void {
+    const server = this.#server
+    const opening = this.#opening
+    // Before a challenge came there is nothing to answer: it is kept until the session begins.
+    if (!server?.challenged || !opening) return this.keepAhead(chunk)
+    const problem = opening.answer(chunk, body => server.answerChallenge(body))
+    if (problem !== undefined) this.end('protocol_violation', problem)
+  }
+
+  onChallenge(body: Buffer): void {
+    const opening = this.#opening
+    if (!opening) {
+      const hint = 'The server does not let the proxy in any more without asking: connect again.'
+      return this.end('session_lost', 'a server asks for a password in the middle of the session', { hint })
+    }
+    this.#tell(opening.told(frame(ServerCode.Authentication, body)))
+    const { loginTimeoutMs, timers } = this.host
+    opening.limit(timers, loginTimeoutMs, () =>
+      this.end('login_timeout', `the login did not finish within ${loginTimeoutMs} ms`),
+    )
+    if (this.hasAhead) this.#answer(this.takeAhead())
+  }
+
+  onLoginNotice(body: Buffer): void {
+    this.#opening?.keepNotice(body)
+  }
+
+  onLoginFailed(server: ServerConnection, failure: LoginFailure): void {
+    if (failure.kind !== 'refused') return this.host.onLoginFailed(this, server, failure)
+    const sqlstate = readErrorFields(failure.body).get('C')
+    this.host.log.debug({ client: this.address, sqlstate }, 'the server refused a login')
+    this.#refuseWith(frame(ServerCode.ErrorResponse, failure.body))
+  }
+
+  /** A server refused the login of this client, with the body of its ErrorResponse. */
+  refuse(error: Buffer): void {
+    this.#refuseWith(fatalOf(error))
+  }
+
+  #refuseWith(last: Buffer): void {
+    this.finish('login_refused', this.#opening?.told(last) ?? last)
+  }
+
+  onServerReady(server: ServerConnection): void {
+    // Whoever has answered a challenge has a connection that is for nobody else.
+    if (server.challenged && this.session) {
+      this.session = undefined
+      this.relay = new ClientRelay(this.route === 'replica')
+    }
+    // What is asked of a replication connection says nothing about others.
+    if (!this.replication) server.owner.learnTrust(server.isTrusting)
+    if (this.host.mayBegin(this, server)) return this.attach(server)
+    if (server.challenged) {
+      return this.end('server_demoted', `${server.target.node} is no longer the node to go to`)
+    }
+    this.wantAnother()
+    server.release()
+    this.host.acquire(this)
+  }
+
+  // Checkout: see `checkOut` for a pooled client.
+
+  /** A server connection is there for what the client wants. */
+  attach(server: ServerConnection): void {
+    this.#opening?.stop()
+    this.waitFreely()
+    this.#server = server
+    const waitedMs = this.host.clock.nowMs() - this.waitingSinceMs
+    this.host.counters.wait.observe(waitedMs)
+    this.stats ??= this.host.statsOf(this.database)
+    this.stats.assignments++
+    this.stats.waitMs += waitedMs
+    this.host.onAttached(this, server)
+    if (!this.#isPooled()) return this.start(server)
+    this.relay = server.pooledRelay ??= new PooledRelay(server)
+    this.relay.serve(this, this.host)
+    checkOut(this, server, this.host)
+  }
+
+  /** Does without the server connection, on which nothing of it is outstanding, and waits for another one. */
+  leave(server: ServerConnection): void {
+    this.#leave(server, State.Waiting)
+  }
+
+  #leave(server: ServerConnection, next: State): void {
+    this.#server = undefined
+    this.relay = undefined
+    this.state = next
+    this.host.onDetached(this, server)
+  }
+
+  /** The proxy itself talks with the server now; what the client sends is kept. */
+  hold(): void {
+    this.state = State.Held
+  }
+
+  /** What was sent ahead is run. At first the client learns what a server says after a login. */
+  start(server: ServerConnection): void {
+    this.state = State.Active
+    if (this.#opening) {
+      if (this.session) server.owner.learnGreeting(server)
+      this.#greet(server.reported, server)
+    } else if (this.session && this.session.told !== server.reported) {
+      for (const [name, value] of untold(this.session.told, server.reported)) this.tellParameter(name, value)
+    }
+    this.#goOn()
+  }
+
+  /** Goes on with `server`, the old one or a new one. */
+  goOn(server: ServerConnection): void {
+    if (this.state !== State.Held) return
+    this.#server = server
+    server.handOver(this)
+    this.state = State.Active
+    this.#goOn()
+  }
+
+  /** What came meanwhile is passed on, and the client is read from again. */
+  #goOn(): void {
+    if (this.hasAhead) this.#pass(this.takeAhead())
+    else this.#restIfNothingIsDue()
+    if (this.state !== State.Active) return
+    this.socket.resume()
+    if (!this.isHalfClosed) return
+    if (this.#isCutShort) this.end('client_lost')
+    else if (this.#isDone) this.end('client_closed')
+  }
+
+  // Relay.
+
+  #pass(piece: Buffer): void {
+    const server = this.#server
+    const { relay } = this
+    if (!server || !relay) return
+    if (this.#begun && relay instanceof PooledRelay) {
+      relay.begin(this.#begun)
+      this.#begun = undefined
+    }
+    switch (relay.pass(piece, server, this.host.clock.nowMs())) {
+      case true:
+        if (server.owed.isEmpty) this.#restIfNothingIsDue()
+        else if (server.owed.hasSpecial && server.owed.isAllSkipped) this.#putIn(server)
+        return
+      case false:
+        this.socket.pause()
+        return
+      case 'barrier':
+        this.ahead = Buffer.concat([(relay as PooledRelay).takeHeld(), this.ahead])
+        this.#isBehindBarrier = true
+        if (server.owed.isEmpty) this.#lookBehindBarrier()
+        return
+      case 'terminated':
+        return this.end('client_closed')
+      case 'violation':
+        return this.end('protocol_violation', relay.problem)
+      default:
+    }
+  }
+
+  /** Answers that the server need not give, when none of its own comes before them. */
+  #putIn(server: ServerConnection): void {
+    const answers = server.putIn()
+    if (answers.length > 0) this.#tell(answers)
+  }
+
+  /** What was kept back goes on when what it waits for is answered, or waits for it itself. */
+  #lookBehindBarrier(): void {
+    const server = this.#server
+    if (this.state !== State.Active || !server) return
+    if (!server.owed.isEmpty && !server.owed.isCopyIn) return
+    this.#isBehindBarrier = false
+    if (this.#isPooled() && this.session.isDirty && server.isAtRest) settle(this, server, this.host)
+    else this.#goOn()
+  }
+
+  /** When what was passed on asks for no answer, none will come to tell that the server is at rest. */
+  #restIfNothingIsDue(): void {
+    const server = this.#server
+    if (server?.isAtRest && this.#isAtBoundary) this.#onPooledRest(server)
+  }
+
+  /** The server has nothing more to do for the client. */
+  #onPooledRest(server: ServerConnection): void {
+    if (!this.#isPooled()) return
+    const { session } = this
+    session.hasLocalSettings = false
+    if (session.isDirty) return settle(this, server, this.host)
+    if (!session.isPinned) return this.#detach(session, server)
+    session.told = server.reported
+    if (this.leaving) this.host.onRest(this)
+  }
+
+  onServerData(chunk: Buffer, idle: boolean): void {
+    if (this.mode === 'statement' && this.#server && this.#refusesTransaction(this.#server)) return
+    if (chunk.length > 0) this.#tell(chunk)
+    if (this.isHalfClosed && this.state === State.Active) {
+      if (this.#isDone) return this.end('client_closed')
+      if (this.#isCutShort) return this.end('client_lost')
+    }
+    if (this.#isBehindBarrier) return this.#lookBehindBarrier()
+    if (!idle) return
+    if (this.session) {
+      if (this.state === State.Active && this.#isAtBoundary) this.#onPooledRest(this.#server!)
+    } else if (this.leaving) this.host.onRest(this)
+  }
+
+  /** In statement mode no transaction stays open: the answer that opens one is not passed on. */
+  #refusesTransaction(server: ServerConnection): boolean {
+    if (!this.session || server.isBusy || server.status === TransactionStatus.Idle) return false
+    this.end('protocol_violation', 'transactions are not allowed in pool mode `statement`', {
+      sqlstate: '0A000',
+      hint: 'Use pool_mode `auto` or `transaction` for this database or user.',
+    })
+    return true
+  }
+
+  onAside(code: number, message: Buffer): void {
+    // What a pooled client is told of parameters is compared when it goes on.
+    if (this.session && code !== ServerCode.NotificationResponse) return
+    this.#tell(message)
+  }
+
+  onStatementsGone(all: boolean): void {
+    this.session?.dropStatements()
+    const server = this.#server
+    // What nobody could see is gone for this client, but for its names.
+    if (all && server && this.session?.forgive()) server.isSpoiled = true
+  }
+
+  /** A parameter has another value on the new server than the client was told. */
+  tellParameter(name: string, value: string): void {
+    this.#tell(writeParameterStatus(name, value))
+  }
+
+  #tell(message: Buffer): void {
+    if (!this.send(message)) this.#server?.pause()
+  }
+
+  onServerWritable(): void {
+    if (this.state === State.Active) this.socket.resume()
+  }
+
+  // When something goes wrong.
+
+  /** A prepared statement did not fit its tables any more: the request is sent again, and prepared anew. */
+  onRetry(): void {
+    const server = this.#server
+    if (this.state !== State.Active || !server || !(this.relay instanceof PooledRelay)) return
+    const piece = this.relay.takeRetry()
+    if (!server.hasStalePlans) return this.#pass(piece)
+    this.hold()
+    server.giveUpPlans(() => {
+      if (this.state !== State.Held) return
+      this.ahead = Buffer.concat([piece, this.ahead])
+      this.goOn(server)
+    })
+  }
+
+  onServerLost(server: ServerConnection, message: string): void {
+    // It has gone on elsewhere when a question of the proxy's own failed.
+    if (server !== this.#server || this.#survives(server)) return
+    // The server has told why itself, and one FATAL error is what a client expects.
+    if (server.endedWithError) return this.end('server_lost')
+    const isUnknown = server.wasBusy && this.route === 'primary'
+    const told = `the connection to ${server.target.node} was lost: ${message}`
+    this.end('server_lost', told, isUnknown ? outcomeUnknown : undefined)
+  }
+
+  /**
+   * A pooled client that has nothing on its server does without it. What it had asked of a standby, which can only
+   * read, is asked again elsewhere when nothing of the answer was passed on.
+   */
+  #survives(server: ServerConnection): boolean {
+    const { relay, session } = this
+    const isPlain = session && !session.isPinned && !session.isDirty && server.transactionSinceMs === 0
+    if (!isPlain || this.state !== State.Active || this.#isBehindBarrier) return false
+    if (!(relay instanceof PooledRelay) || !relay.atBoundary) return false
+    if (server.wasBusy) {
+      const isStandby = server.reported.get('in_hot_standby') === 'on'
+      const piece = isStandby && server.isUntouched ? relay.takeRetry() : undefined
+      if (!piece?.length) return false
+      this.ahead = Buffer.concat([piece, this.ahead])
+    }
+    this.#leave(server, State.Resting)
+    if (this.hasAhead) this.#lookForServer()
+    return true
+  }
+
+  protected override onFinished(before: State, reason: DisconnectReason): void {
+    this.#opening?.stop()
+    if (before === State.Waiting) this.host.abandon(this)
+    this.#lane?.forget(this)
+    this.#lane = undefined
+    const server = this.#server
+    this.#server = undefined
+    if (server && this.session?.isOpaque) server.isSpoiled = true
+    // A server that has got a part of a message takes whatever comes next for the rest of it.
+    const isWhole = before === State.Active && (this.relay?.isWhole ?? true)
+    if (isWhole && (reason === 'client_closed' || server?.isAtRest)) server?.release()
+    else server?.abort()
+    this.host.onEnd(this, reason)
+  }
+}
+
+const cancelled = writeErrorResponse({
+  severity: 'ERROR',
+  code: '57014',
+  message: 'canceling statement due to user request',
+  detail: 'It was waiting for a server connection.',
+})
+const outcomeUnknown = {
+  sqlstate: '08007',
+  detail: 'Whether the running request took effect is not known.',
+}

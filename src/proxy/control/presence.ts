@@ -1,0 +1,136 @@
+import type { Logger } from '../../runtime/log.ts'
+import { jittered, type Random } from '../../runtime/random.ts'
+import type { Timer, Timers } from '../../runtime/timers.ts'
+import { type Lease, type Store, StoreError } from '../../store/store.ts'
+import { decodeProxyStatus, encode } from '../../topology/codec.ts'
+import { keysOf } from '../../topology/keys.ts'
+import type { ProxyStatus } from '../../topology/types.ts'
+
+export interface PresenceOptions {
+  store: Store
+  cluster: string
+  /** The row as it should stand now. */
+  status: () => ProxyStatus
+  leaseTtlMs: number
+  timers: Timers
+  random: Random
+  log: Logger
+}
+
+const retryMs = 1000
+/** Figures that change all the time are written this often at most. */
+const refreshMs = 2000
+
+/**
+ * Keeps this proxy's row in the store under a lease: that it lives, and which intent it has applied. Written at
+ * once when asked to, and otherwise when its figures changed. The store being away costs nothing but the row.
+ */
+export class Presence {
+  readonly #options: PresenceOptions
+  readonly #key: string
+  readonly #refresh: Timer
+  readonly #unsubscribe: () => void
+  #lease: Lease | undefined
+  #writing: Promise<void> | undefined
+  #again = false
+  #retry: Timer | undefined
+  #written = ''
+  #stopped = false
+  #inTrouble = false
+
+  constructor(options: PresenceOptions) {
+    this.#options = options
+    this.#key = keysOf(options.cluster).proxyStatus(options.status().id)
+    this.#refresh = options.timers.every(refreshMs, () => this.publish())
+    this.#unsubscribe = options.store.onConnection(({ up }) => {
+      if (up) this.publish()
+    })
+    this.publish()
+  }
+
+  /** Writes the row if it is not as it should be. */
+  publish(): void {
+    if (this.#stopped) return
+    if (this.#writing) {
+      this.#again = true
+      return
+    }
+    this.#writing = this.#write().finally(() => {
+      this.#writing = undefined
+      if (!this.#again) return
+      this.#again = false
+      this.publish()
+    })
+  }
+
+  /** Takes the row out at once. */
+  async close(): Promise<void> {
+    this.#stopped = true
+    this.#refresh.cancel()
+    this.#unsubscribe()
+    // A lease that is being granted now has to be ended as well.
+    await this.#writing
+    this.#retry?.cancel()
+    await this.#lease?.revoke()
+  }
+
+  async #write(): Promise<void> {
+    const { store, status, leaseTtlMs } = this.#options
+    const row = status()
+    // The time of writing alone is no reason to write.
+    const wanted = JSON.stringify({ ...row, at: '' })
+    if (wanted === this.#written && this.#lease) return
+    try {
+      if (!this.#lease && this.#written === '') await this.#lookForTwin(row)
+      if (this.#stopped) return
+      const lease = this.#lease ?? (await this.#grant(leaseTtlMs))
+      if (this.#stopped) return
+      await store.transact({
+        compares: [],
+        writes: [{ kind: 'put', key: this.#key, value: encode(row), leaseId: lease.id }],
+      })
+      this.#written = this.#lease === lease ? wanted : ''
+      this.#inTrouble = false
+    } catch (cause) {
+      this.#onFailure(cause)
+    }
+  }
+
+  #onFailure(cause: unknown): void {
+    const { log, random, timers } = this.#options
+    if (!this.#inTrouble)
+      log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
+    this.#inTrouble = true
+    // Whether the row was written is not known. The lease is kept, which keeps itself alive: a new one for each
+    // attempt would leave them all behind.
+    this.#written = ''
+    if (cause instanceof StoreError && cause.code === 'lease_not_found') {
+      void this.#lease?.revoke()
+      this.#lease = undefined
+    }
+    this.#retry?.cancel()
+    this.#retry = timers.after(jittered(random, retryMs), () => this.publish())
+  }
+
+  /** Another proxy of the same id would take turns with this one in one row: both must be told apart. */
+  async #lookForTwin(row: ProxyStatus): Promise<void> {
+    const { entry } = await this.#options.store.get(this.#key)
+    const other = entry && decodeProxyStatus(entry.value).value
+    if (!other || other.address === row.address) return
+    this.#options.log.error(
+      { event: 'proxy.twin', other: other.address },
+      `another proxy, at ${other.address}, is named ${row.id} too: give each its own name (proxy.id, --id)`,
+    )
+  }
+
+  async #grant(ttlMs: number): Promise<Lease> {
+    const lease = await this.#options.store.grantLease(ttlMs)
+    this.#lease = lease
+    void lease.lost.then(() => {
+      if (this.#lease !== lease) return
+      this.#lease = undefined
+      this.publish()
+    })
+    return lease
+  }
+}

@@ -145,7 +145,8 @@ export class Worker implements ClientHost, StartupHost {
       log,
       load,
       accept: (socket, route) => this.#accept(socket, route),
-      giveAway: (socket, route, onSent) => options.send({ kind: 'surplus', route }, socket, onSent),
+      giveAway: (socket, route, onSent) =>
+        options.send({ kind: 'surplus', route, clients: this.#connections }, socket, onSent),
     })
     this.#dispatcher = new Dispatcher({
       clock: options.clock,

@@ -153,12 +153,26 @@ test('a client in an encoding that cannot be looked through keeps its server con
   hiding.close()
 })
 
+/** Two clients of each of two workers. */
+async function clientsOfBoth(): Promise<[[PgClient, PgClient], [PgClient, PgClient]]> {
+  const counts = (): number[] => host!.proxy!.workers.map(({ clients }) => clients)
+  await until('nobody is there', () => counts().every(count => count === 0))
+  const all: PgClient[][] = [[], []]
+  while (all.some(({ length }) => length < 2)) {
+    const before = counts()
+    const added = await client()
+    const rose = (): number => counts().findIndex((count, index) => count > before[index]!)
+    await until('it is counted', () => rose() >= 0)
+    all[rose()]!.push(added)
+  }
+  return all as [[PgClient, PgClient], [PgClient, PgClient]]
+}
+
 test('a function that is replaced through one worker is another one for the other worker too', async () => {
   await stop()
   await start({ 'proxy.workers': 2, 'proxy.default_pool_size': 8 })
   await query(port, `create function tenant() returns text language sql as $$ select 'none' $$`)
-  const [first, second, , beside] = [await client(), await client(), await client(), await client()]
-  await until('both workers have clients', () => host!.proxy!.workers.every(({ clients }) => clients === 2))
+  const [[first], [second, beside]] = await clientsOfBoth()
   for (const each of [first, second]) assert.equal(await one(each, 'select tenant()'), 'none')
   await first.query(
     `create or replace function tenant() returns text language sql
@@ -167,7 +181,7 @@ test('a function that is replaced through one worker is another one for the othe
   const isKnown = async (): Promise<boolean> => {
     await second.query('select tenant()')
     // Where it was called is somebody else's now, unless it is known what it does.
-    await beside.query('begin')
+    await beside.query('begin; select 1')
     const tenant = await one(second, `select current_setting('app.tenant', true)`)
     await beside.query('commit')
     return tenant === 'one'

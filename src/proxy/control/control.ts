@@ -278,7 +278,7 @@ export class ProxyControl {
       index,
       child: fork(),
       clock,
-      settings: () => this.#share(),
+      settings: () => shareOf(this.#settings, this.#options.workers, index),
       mockSecret: this.#mockSecret,
       writeLog,
       onMessage: (from, message, handle) => this.#onMessage(from, message, handle),
@@ -286,11 +286,6 @@ export class ProxyControl {
     })
     if (this.#topology) worker.setTopology(this.#topology)
     return worker
-  }
-
-  /** What one worker gets of the proxy's limits. */
-  #share(): WorkerSettings {
-    return shareOf(this.#settings, this.#options.workers)
   }
 
   #onMessage(worker: WorkerProcess, message: FromWorker, handle: Sendable | undefined): void {

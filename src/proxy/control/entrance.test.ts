@@ -35,6 +35,8 @@ class FakeTaker implements Taker {
     return this.clients + this.arrivals.length
   }
 
+  most = Number.MAX_SAFE_INTEGER
+
   get owed(): number {
     return this.arrivals.length
   }
@@ -124,6 +126,14 @@ test('who is late with its confirmation gets nothing while another is not', () =
   assert.equal(chooseTaker([late, busy], 1, 1000), busy)
   assert.equal(chooseTaker([late], 0, 1000), late)
   assert.equal(chooseTaker([], 0, 1000), undefined)
+})
+
+test('who has no room gets nothing while another has some', () => {
+  const [full, other] = [new FakeTaker(3), new FakeTaker(4)]
+  full.most = 3
+  assert.equal(chooseTaker([full, other], 0, 1000), other)
+  other.most = 4
+  assert.equal(chooseTaker([full, other], 0, 1000), full)
 })
 
 test('who cannot be handed over waits for somebody who can take it, in order and not without bound', () => {

@@ -30,6 +30,8 @@ export interface Loan {
 export interface Taker {
   /** Connections that it has, and those on their way to it. */
   readonly load: number
+  /** Most connections that it takes; beyond that it refuses them. */
+  readonly most: number
   /** Connections on their way to it: handed over and not confirmed. */
   readonly owed: number
   /** Monotonic ms when the oldest of those was handed over; undefined when there is none. */
@@ -259,19 +261,19 @@ function placeOf(server: Server, route: Route): Place | undefined {
 
 /**
  * The one with the fewest connections; among equals the next in turn. One that is late with its confirmation is
- * chosen only when all are, and one that owes too many never.
+ * chosen only when all are, one that has no room only when none has, and one that owes too many never.
  */
 export function chooseTaker(takers: readonly Taker[], turn: number, nowMs: number): Taker | undefined {
   let best: Taker | undefined
-  let bestIsLate = false
+  let bestRank = 0
   for (let i = 0; i < takers.length; i++) {
     const taker = takers[(turn + i) % takers.length]!
     if (taker.owed >= owedMax) continue
     const isLate = taker.owedSinceMs !== undefined && nowMs - taker.owedSinceMs > lateMs
-    const isBetter = !best || (isLate === bestIsLate ? taker.load < best.load : bestIsLate)
-    if (!isBetter) continue
+    const rank = (isLate ? 0 : 2) + (taker.load < taker.most ? 1 : 0)
+    if (best && (rank < bestRank || (rank === bestRank && taker.load >= best.load))) continue
     best = taker
-    bestIsLate = isLate
+    bestRank = rank
   }
   return best
 }

@@ -135,7 +135,7 @@ export type FromWorker =
   /** Comes with the socket of the port, to be kept for another worker. */
   | { kind: 'listening'; door: number }
   /** Comes with the socket of a client that came when this worker had more than its part. Nothing of it is read. */
-  | { kind: 'surplus'; route: Route }
+  | { kind: 'surplus'; route: Route; clients: number }
   /**
    * It has these clients' sockets; `clients` is how many connections it has now. One that has a ceiling says so whenever
    * that changes, but not for every single one.

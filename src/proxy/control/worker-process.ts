@@ -59,6 +59,7 @@ export class WorkerProcess implements Taker {
   state: 'booting' | 'starting' | 'ready' | 'leaving' | 'ended' = 'booting'
   /** Intent revision of the newest topology that it has applied; -1 before the first. */
   appliedRevision = -1
+  most = 0
   /** The last figures it has sent. */
   counters: WorkerCountersData | undefined
   readonly #options: WorkerProcessOptions
@@ -164,8 +165,10 @@ export class WorkerProcess implements Taker {
   }
 
   tellSettings(): void {
-    const { mockSecret, settings } = this.#options
-    this.send({ kind: 'settings', settings: settings(), index: this.index, mockSecret })
+    const { mockSecret } = this.#options
+    const settings = this.#options.settings()
+    this.most = settings.clientsMax
+    this.send({ kind: 'settings', settings, index: this.index, mockSecret })
   }
 
   setGates(gates: GatesData): void {
@@ -235,6 +238,9 @@ export class WorkerProcess implements Taker {
         this.#clients = message.clients
         for (const connection of message.connections) this.#release(connection)
         break
+      case 'surplus':
+        this.#clients = message.clients
+        break
       case 'counters':
         this.counters = message.counters
         break
@@ -243,7 +249,6 @@ export class WorkerProcess implements Taker {
       case 'free_database':
       case 'hand_over':
       case 'listening':
-      case 'surplus':
       case 'cancel':
       case 'cancelled':
       case 'console_command':

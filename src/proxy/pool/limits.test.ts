@@ -41,7 +41,7 @@ test('names of which nothing is said have the defaults, whatever they are', () =
 })
 
 test('every limit of connections and clients is divided, overrides too; times and one connection’s are not', () => {
-  const shared = shareOf({ ...settings, clientsMax: 101 }, 4)
+  const shared = shareOf({ ...settings, clientsMax: 101 }, 4, 0)
   assert.equal(shared.clientsMax, 26)
   assert.equal(shared.pool.poolSize, 25)
   assert.equal(shared.pool.preparedMax, settings.pool.preparedMax)
@@ -61,10 +61,14 @@ test('the shares make up the whole, none of them is 0, and 0 stays no limit', ()
         pool: testLimits({ dbConnectionsMax: limit }),
         users: { u: { userClientsMax: limit } },
       })
-      const shared = shareOf(whole, workers)
-      for (const share of [shared.pool.dbConnectionsMax, shared.users['u']?.userClientsMax ?? -1]) {
-        assert.equal(share === 0, limit === 0)
-        assert.ok(share * workers >= limit && (share - 1) * workers < limit)
+      const shares = Array.from({ length: workers }, (_, index) => shareOf(whole, workers, index))
+      for (const of of [
+        shares.map(({ pool }) => pool.dbConnectionsMax),
+        shares.map(({ users }) => users['u']?.userClientsMax ?? -1),
+      ]) {
+        const sum = of.reduce((total, each) => total + each, 0)
+        assert.equal(sum, limit === 0 ? 0 : Math.max(limit, workers))
+        assert.ok(Math.max(...of) - Math.min(...of) <= 1)
       }
     }),
   )

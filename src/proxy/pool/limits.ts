@@ -152,9 +152,15 @@ const counts = [
   'waitingMax',
 ] as const
 
-/** What one of `workers` gets of the whole proxy's settings. 0 stays 0, and a share is never 0. */
-export function shareOf(settings: WorkerSettings, workers: number): WorkerSettings {
-  const share = (limit: number): number => Math.ceil(limit / workers)
+/**
+ * What the worker `index` of `workers` gets of the whole proxy's settings. 0 stays 0, and a share is never 0: only where
+ * there are more workers than a limit allows connections, the shares are more than the whole together.
+ */
+export function shareOf(settings: WorkerSettings, workers: number, index: number): WorkerSettings {
+  const share = (limit: number): number => {
+    if (limit === 0) return 0
+    return Math.max(1, Math.floor(limit / workers) + (index < limit % workers ? 1 : 0))
+  }
   const shared = <T extends Partial<PoolLimits>>(limits: T): T => {
     const copy = { ...limits }
     for (const key of counts) {

@@ -4,6 +4,7 @@ import type { Clock } from '../runtime/clock.ts'
 import type { ListeningHandle, Sendable } from '../runtime/listeners.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
+import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { StatementClasses } from '../sql/statement-classes.ts'
 import { type Database, Databases } from './catalog/database.ts'
@@ -145,8 +146,7 @@ export class Worker implements ClientHost, StartupHost {
       log,
       load,
       accept: (socket, route) => this.#accept(socket, route),
-      giveAway: (socket, route, onSent) =>
-        options.send({ kind: 'surplus', route, clients: this.#connections }, socket, onSent),
+      giveAway: (socket, route, onSent) => this.#giveAway(socket, route, false, onSent),
     })
     this.#dispatcher = new Dispatcher({
       clock: options.clock,
@@ -203,7 +203,7 @@ export class Worker implements ClientHost, StartupHost {
         return
       case 'connection':
         this.#reports.arrive(message.connection, () => {
-          if (handle) this.#receive(handle as Socket, message.route)
+          if (handle) this.#receive(handle as Socket, message)
         })
         return
       case 'take_over':
@@ -283,10 +283,21 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   /** Takes a connection that somebody else has accepted. */
-  #receive(socket: Socket, route: Route): void {
+  #receive(socket: Socket, { route, isTurnedAway }: Extract<ToWorker, { kind: 'connection' }>): void {
+    // The others may have room: it was handed over by what was known of this worker a moment ago.
+    if (!isTurnedAway && this.#connections >= this.#settings.clientsMax && stopReading(socket)) {
+      // What breaks it shows again where it goes.
+      socket.on('error', () => undefined)
+      return this.#giveAway(socket, route, true)
+    }
     // A socket that was handed over has lost what it was opened with.
     socket.allowHalfOpen = true
     this.#accept(socket, route)
+  }
+
+  #giveAway(socket: Socket, route: Route, isTurnedAway: boolean, onSent?: () => void): void {
+    const message = { kind: 'surplus', route, isTurnedAway, clients: this.#connections } as const
+    this.#options.send(message, socket, onSent)
   }
 
   #accept(socket: Socket, route: Route): void {

@@ -302,7 +302,10 @@ export class ProxyControl {
         if (handle) this.#entrance.onLent(worker, message.door, handle as ListeningHandle)
         return
       case 'surplus':
-        if (handle) this.#passOn({ socket: handle as Socket, route: message.route })
+        if (handle) {
+          const { route, isTurnedAway } = message
+          this.#passOn({ socket: handle as Socket, route, isTurnedAway })
+        }
         return
       case 'hand_over':
         if (handle) {

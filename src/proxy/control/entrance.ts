@@ -15,6 +15,8 @@ export interface Arrival {
   socket: Socket
   route: Route
   client?: HandOver
+  /** A worker to which it was handed had no room for it. The next one takes or refuses it. */
+  isTurnedAway?: boolean
 }
 
 /** A port that workers are to accept from. */

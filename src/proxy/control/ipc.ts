@@ -108,7 +108,7 @@ export type ToWorker =
   /** What comes when it has so many connections is somebody else's. */
   | { kind: 'ceiling'; connections: number }
   /** Comes with the client's socket. Answered by `taken`. */
-  | { kind: 'connection'; connection: number; route: Route }
+  | { kind: 'connection'; connection: number; route: Route; isTurnedAway: boolean }
   /** Comes with the socket of a client that was another worker's. Answered by `taken`. */
   | { kind: 'take_over'; connection: number; client: HandOver }
   | { kind: 'cancel'; processId: number; secret: string; request: number }
@@ -135,7 +135,7 @@ export type FromWorker =
   /** Comes with the socket of the port, to be kept for another worker. */
   | { kind: 'listening'; door: number }
   /** Comes with the socket of a client that came when this worker had more than its part. Nothing of it is read. */
-  | { kind: 'surplus'; route: Route; clients: number }
+  | { kind: 'surplus'; route: Route; isTurnedAway: boolean; clients: number }
   /**
    * It has these clients' sockets; `clients` is how many connections it has now. One that has a ceiling says so whenever
    * that changes, but not for every single one.

@@ -122,10 +122,10 @@ export class WorkerProcess implements Taker {
   give(arrival: Arrival): void {
     const connection = ++this.#handedOver
     this.#owed.set(connection, { ...arrival, sinceMs: this.#options.clock.nowMs() })
-    const { client, route } = arrival
+    const { client, route, isTurnedAway = false } = arrival
     const message: ToWorker = client
       ? { kind: 'take_over', connection, client }
-      : { kind: 'connection', connection, route }
+      : { kind: 'connection', connection, route, isTurnedAway }
     // Sent without success it stays among those that `takeBack` gives to others when the process has ended.
     this.#options.child.send(message, arrival.socket, { keepOpen: true }, () => undefined)
   }

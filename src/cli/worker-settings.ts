@@ -1,3 +1,4 @@
+import { type Consistency, parseConsistency } from '../config/consistency.ts'
 import type { Config, ProxyConfig } from '../config/schema.ts'
 import type { AuthSettings, ClientTlsSettings, WorkerSettings } from '../proxy/control/ipc.ts'
 import type { DatabaseOverrides, PoolLimits, UserOverrides } from '../proxy/pool/limits.ts'
@@ -53,6 +54,8 @@ function poolLimits(proxy: ProxyConfig): PoolLimits {
     lanes: proxy.lanes === 'on',
     prepareUnnamed: proxy.prepare_unnamed === 'on',
     deferBegin: proxy.defer_begin === 'on',
+    splitsReads: proxy.read_write_split === 'on',
+    consistency: consistencyOf(proxy.consistency),
     queryTimeoutMs: proxy.query_timeout,
     transactionTimeoutMs: proxy.transaction_timeout,
     idleTransactionTimeoutMs: proxy.idle_transaction_timeout,
@@ -75,6 +78,8 @@ function databaseOverrides(database: ProxyConfig['databases'][string]): Database
     lanes: isOn(database.lanes),
     prepareUnnamed: isOn(database.prepare_unnamed),
     deferBegin: isOn(database.defer_begin),
+    splitsReads: isOn(database.read_write_split),
+    consistency: database.consistency === undefined ? undefined : consistencyOf(database.consistency),
   })
 }
 
@@ -92,7 +97,14 @@ function userOverrides(user: ProxyConfig['users'][string]): UserOverrides {
     lanes: isOn(user.lanes),
     prepareUnnamed: isOn(user.prepare_unnamed),
     deferBegin: isOn(user.defer_begin),
+    splitsReads: isOn(user.read_write_split),
+    consistency: user.consistency === undefined ? undefined : consistencyOf(user.consistency),
   })
+}
+
+/** What is none was refused when the configuration was read. */
+function consistencyOf(text: string): Consistency {
+  return parseConsistency(text) ?? { level: 'causal' }
 }
 
 function isOn(value: 'on' | 'off' | undefined): boolean | undefined {

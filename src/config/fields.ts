@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { consistencyForms, parseConsistency } from './consistency.ts'
 import { isAddressRange, isHost, namePattern, parseAddress } from './names.ts'
 import { durationMsMax, formatDuration, formatSize, parseDuration, parseSize } from './units.ts'
 
@@ -184,6 +185,25 @@ export function text(byDefault: string, said: Said) {
   return nonEmpty()
     .prefault(byDefault)
     .register(fieldRegistry, { ...said, kind: 'text', expected: 'a text' })
+}
+
+/** How old what a read sees may be. */
+export function consistency(byDefault: string, said: Said) {
+  return consistencyText()
+    .prefault(byDefault)
+    .register(fieldRegistry, { ...said, ...consistencyKind })
+}
+
+export function optionalConsistency(said: Said) {
+  return consistencyText()
+    .optional()
+    .register(fieldRegistry, { ...said, ...consistencyKind })
+}
+
+const consistencyKind = { kind: 'text', expected: consistencyForms } as const
+
+function consistencyText() {
+  return z.string().refine(text => parseConsistency(text) !== undefined)
 }
 
 export function optionalText(said: Said) {

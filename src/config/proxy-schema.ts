@@ -49,6 +49,14 @@ const databaseElement = field.element('What differs for one database.', {
     description: 'In place of `proxy.defer_begin`.',
     reload: 'live',
   }),
+  read_write_split: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.read_write_split`.',
+    reload: 'live',
+  }),
+  consistency: field.optionalConsistency({
+    description: 'In place of `proxy.consistency`.',
+    reload: 'live',
+  }),
 })
 
 const userElement = field.element('What differs for one user.', {
@@ -98,6 +106,14 @@ const userElement = field.element('What differs for one user.', {
   }),
   defer_begin: field.optionalChoice(onOff, {
     description: 'In place of `proxy.defer_begin`.',
+    reload: 'live',
+  }),
+  read_write_split: field.optionalChoice(onOff, {
+    description: 'In place of `proxy.read_write_split`.',
+    reload: 'live',
+  }),
+  consistency: field.optionalConsistency({
+    description: 'In place of `proxy.consistency`.',
     reload: 'live',
   }),
 })
@@ -362,6 +378,21 @@ export const proxySection = field.section(
         'Whether a BEGIN is answered at once and goes to a server together with the first statement of its ' +
         'transaction. Not in the pool modes `session` and `statement`.',
       reload: 'live',
+    }),
+    read_write_split: field.choice(onOff, 'on', {
+      description:
+        'Whether statements that only read go to replicas on the port for everything. What they see is as recent as ' +
+        '`consistency` says. Not in pool mode `session`.',
+      reload: 'live',
+      env: 'PGHERD_PROXY_READ_WRITE_SPLIT',
+    }),
+    consistency: field.consistency('causal', {
+      description:
+        'How old what a replica shows may be. `causal`: everything that this proxy has acknowledged before the ' +
+        'statement came is there; `bounded:500`: what the primary had 500 ms ago is there; `eventual`: whatever the ' +
+        'replica has; `strong`: the primary alone is read.',
+      reload: 'live',
+      env: 'PGHERD_PROXY_CONSISTENCY',
     }),
     default_pool_size: field.integer(100, 1, 100_000, {
       description: 'Most server connections for each node, database and user.',

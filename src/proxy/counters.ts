@@ -1,5 +1,6 @@
 import { type DisconnectReason, disconnectReasons } from './client/failures.ts'
 import { addLanes, LaneCounters, type LaneCountersData } from './lanes/counters.ts'
+import { addRouted, RoutedCounters, type RoutedData } from './pool/routed.ts'
 import { type PinReason, pinReasons } from './session/session-question.ts'
 import { type LoginRefusal, loginRefusals } from './startup/login-refusals.ts'
 import { addStats, type StatsData } from './stats.ts'
@@ -122,6 +123,8 @@ export interface WorkerCountersData {
   /** Transactions that were begun without a server, and those of them that ended so. */
   beginsDeferred: number
   beginsSpared: number
+  /** Requests of the port for everything, while there are replicas. */
+  routed: RoutedData
   wait: HistogramData
   nodes: Record<string, NodeCountersData>
   /** By the name that clients ask for. */
@@ -131,6 +134,7 @@ export interface WorkerCountersData {
 
 export class WorkerCounters {
   readonly lanes = new LaneCounters()
+  readonly routed = new RoutedCounters()
   clients = 0
   clientsWaiting = 0
   accepted = 0
@@ -182,6 +186,7 @@ export class WorkerCounters {
       lanes: this.lanes.data(),
       beginsDeferred,
       beginsSpared,
+      routed: this.routed.data(),
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
       databases,
@@ -210,6 +215,7 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
     addLanes(sum.lanes, one.lanes)
     sum.beginsDeferred += one.beginsDeferred
     sum.beginsSpared += one.beginsSpared
+    addRouted(sum.routed, one.routed)
     addStats(sum.databases, one.databases)
     addPools(sum.pools, one.pools)
     addHistogram(sum.wait, one.wait)

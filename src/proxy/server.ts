@@ -261,6 +261,11 @@ export class ServerConnection {
     return this.#relayed.status
   }
 
+  /** A transaction is open, which may have failed. */
+  get isInTransaction(): boolean {
+    return this.#relayed.status !== TransactionStatus.Idle
+  }
+
   /** It sends WAL or decoded changes to a replication client, for as long as both want. */
   get isStreaming(): boolean {
     return this.#relayed.isStreaming
@@ -437,8 +442,18 @@ export class ServerConnection {
    * The request that was just passed on is alone, and its client can send it again. With `forPlans` that happens when
    * it fails because a prepared statement does not fit its tables any more.
    */
-  armRetry(forPlans: boolean): void {
-    this.#relayed.arm(forPlans)
+  armRetry(forPlans: boolean, forStandby: boolean): void {
+    this.#relayed.arm(forPlans, forStandby)
+  }
+
+  /** The request is sent again because only a standby refuses it. */
+  get isForAnother(): boolean {
+    return this.#relayed.isForAnother
+  }
+
+  /** Whether it said when it was opened, or since, that it is a standby. */
+  get isStandby(): boolean {
+    return this.reported.get('in_hot_standby') === 'on'
   }
 
   disarmRetry(): void {

@@ -4,8 +4,10 @@ import { systemClock } from '../runtime/clock.ts'
 import type { Sendable } from '../runtime/listeners.ts'
 import { createLogger, type LogLevel } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
+import { SharedCounters } from '../runtime/shared-counters.ts'
 import { systemTimers } from '../runtime/timers.ts'
 import type { FromWorker, ToWorker } from './control/ipc.ts'
+import { acknowledgedFd } from './control/worker-process.ts'
 import { Worker } from './worker.ts'
 
 let worker: Worker | undefined
@@ -16,7 +18,7 @@ function send(message: FromWorker, handle?: Sendable, onSent?: () => void): void
 }
 
 function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
-  const { settings, index, mockSecret } = message
+  const { acknowledgedSlot, settings, index, mockSecret } = message
   const log = createLogger({ level: settings.log.level as LogLevel, format: settings.log.format })
   try {
     worker = new Worker({
@@ -26,6 +28,7 @@ function start(message: Extract<ToWorker, { kind: 'settings' }>): void {
       timers: systemTimers,
       random: systemRandom,
       log: log.child({ worker: index }),
+      acknowledged: new SharedCounters(acknowledgedFd, acknowledgedSlot),
       mockSecret: Buffer.from(mockSecret, 'hex'),
       memory: () => process.memoryUsage(),
       send,

@@ -4,6 +4,7 @@ import type { Clock } from '../runtime/clock.ts'
 import type { ListeningHandle, Sendable } from '../runtime/listeners.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
+import type { SharedCounters } from '../runtime/shared-counters.ts'
 import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { StatementClasses } from '../sql/statement-classes.ts'
@@ -24,6 +25,8 @@ import { Refuser } from './control/refuser.ts'
 import { type PoolGauges, WorkerCounters } from './counters.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
+import { AcknowledgedWrites } from './pool/acknowledged.ts'
+import { Director } from './pool/director.ts'
 import { Dispatcher } from './pool/dispatcher.ts'
 import { Gates } from './pool/gates.ts'
 import { LimitsCache, type PoolLimits, type PoolMode, serverDatabase } from './pool/limits.ts'
@@ -45,6 +48,8 @@ export interface WorkerOptions {
   timers: Timers
   random: Random
   log: Logger
+  /** What the workers have in common of what they acknowledge; undefined for one without siblings. */
+  acknowledged: SharedCounters | undefined
   /** Makes up what an unknown user would have; the same in every worker. */
   mockSecret: Buffer
   memory: () => NodeJS.MemoryUsage
@@ -84,6 +89,8 @@ export class Worker implements ClientHost, StartupHost {
   readonly #tally = new ClientTally()
   readonly #keys: CancelKeys
   readonly #dispatcher: Dispatcher
+  readonly #director: Director
+  readonly #writes: AcknowledgedWrites
   readonly #limits: LimitsCache
   readonly #databases: Databases
   readonly #gates = new Gates()
@@ -135,6 +142,7 @@ export class Worker implements ClientHost, StartupHost {
       sendCounters: () => this.#sendCounters(),
       onEnd: reason => this.#onGone(reason),
     })
+    this.#writes = new AcknowledgedWrites(options.acknowledged)
     const load = (): number => this.#connections
     this.#reports = new LoadReports({
       timers,
@@ -159,10 +167,22 @@ export class Worker implements ClientHost, StartupHost {
       gates: this.#gates,
       stats: this.#stats,
       reports: new ReportedValues(),
+      writes: this.#writes,
       clients: () => this.#clients,
       firstTurn: options.index,
       onSuspect: (node, reason) => options.send({ kind: 'suspect', node, reason }),
       serverTls: () => this.security.serverTls,
+    })
+    const dispatcher = this.#dispatcher
+    this.#director = new Director({
+      sharing: this.#sharing,
+      positions: dispatcher.positions,
+      counters: this.counters.routed,
+      limitsOf: client => this.limitsOf(client),
+      knowledgeOf: database => this.knowledgeOf(database),
+      hasReplicas: () => dispatcher.hasReplicas,
+      replicaFor: client => dispatcher.replicaFor(client),
+      mayReadPrimary: () => dispatcher.mayReadPrimary,
     })
   }
 
@@ -392,6 +412,26 @@ export class Worker implements ClientHost, StartupHost {
     return this.#dispatcher.greetingFor(client)
   }
 
+  direct(client: Client, request: Buffer): boolean {
+    return this.#director.direct(client, request)
+  }
+
+  whenReady(client: Client, done: () => void): void {
+    this.#director.whenReady(client, done)
+  }
+
+  whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {
+    this.#director.whenFresh(client, node, done)
+  }
+
+  get tracksWrites(): boolean {
+    return this.#dispatcher.tracksWrites
+  }
+
+  noteWrite(): void {
+    this.#writes.note()
+  }
+
   share(client: Client, request: Buffer): Lane | undefined {
     const place = this.#dispatcher.sharingPlaceOf(client)
     return place && this.#sharing.submit(client, request, place)
@@ -411,16 +451,6 @@ export class Worker implements ClientHost, StartupHost {
 
   onAttached(client: Client, server: ServerConnection): void {
     this.#dispatcher.onAttached(client, server)
-  }
-
-  catchUp(
-    client: Client,
-    node: string,
-    readMs: number,
-    server: ServerConnection,
-    done: (is: boolean) => void,
-  ): void {
-    this.#dispatcher.positions.catchUp(client, node, readMs, server, done)
   }
 
   onDetached(client: Client, server: ServerConnection): void {

@@ -18,6 +18,8 @@ export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {
     lanes: false,
     prepareUnnamed: false,
     deferBegin: false,
+    splitsReads: false,
+    consistency: { level: 'causal' },
     queryTimeoutMs: 0,
     transactionTimeoutMs: 0,
     idleTransactionTimeoutMs: 0,

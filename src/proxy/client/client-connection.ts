@@ -35,9 +35,12 @@ const farewellMs = 2000
  * it ends. What it has to do with servers is in `Client`.
  */
 export abstract class ClientConnection {
-  readonly route: Route
+  /** Of the port that it came to. */
+  readonly door: Route
+  /** Where what it asks for now is to go. */
+  route: Route
   readonly mode: PoolMode
-  /** The node that it was at last. */
+  /** The node that its reads go to, while that will have them. */
   home = ''
   /** A walsender session: on a connection of its own, never pooled. */
   readonly replication: boolean
@@ -68,6 +71,7 @@ export abstract class ClientConnection {
 
   constructor(arrival: Arrival, host: ClientHost) {
     this.socket = arrival.socket
+    this.door = arrival.route
     this.route = arrival.route
     this.#from = arrival.address === peerOf(arrival.socket) ? undefined : arrival.address
     this.tls = arrival.tls

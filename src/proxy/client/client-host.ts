@@ -27,6 +27,15 @@ export interface ClientHost {
   acquire(client: Client): void
   /** What a client of a shared pool is told when its session begins, where that is known without a server connection. */
   greetingFor(client: Client): Reported | undefined
+  /** Sets where a request of a client without a server connection goes. False: `whenReady` has to be waited for. */
+  direct(client: Client, request: Buffer): boolean
+  whenReady(client: Client, done: () => void): void
+  /** Calls back with true when the node of `client`'s server has what it must see, as far as that can be told. */
+  whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void
+  /** The client is about to learn that something may have been written: later reads have to see it. */
+  noteWrite(): void
+  /** Whether there is anybody whose reads might not see it. */
+  readonly tracksWrites: boolean
   /** A request that has come to a client without a server connection: the lane that it runs in, if it may share one. */
   share(client: Client, request: Buffer): Lane | undefined
   /** Answers requests that begin or end transactions which no server knows of. */
@@ -55,14 +64,6 @@ export interface ClientHost {
   limitsOf(client: Client): PoolLimits
   /** No connection to a database is to be kept that nobody uses. */
   freeDatabase(name: string): void
-  /** Whether `server` has replayed what the client can have read on another node. */
-  catchUp(
-    client: Client,
-    node: string,
-    readMs: number,
-    server: ServerConnection,
-    done: (is: boolean) => void,
-  ): void
   onPinned(client: Client, before: readonly PinReason[]): void
   /** Nothing is outstanding and the client's node asks it to leave. */
   onRest(client: Client): void

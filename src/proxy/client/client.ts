@@ -13,10 +13,12 @@ import type { Lane } from '../lanes/lane.ts'
 import type { Learned } from '../lanes/learned.ts'
 import type { SharingClient } from '../lanes/sharing.ts'
 import type { PoolLimits } from '../pool/limits.ts'
+import type { Demand } from '../pool/positions.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
 import { firstRequestBytes, hasRequest } from '../relay/requests.ts'
+import { isStandbyRefusal } from '../relay/server-relay.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
 import { type HandOver, handOverOf } from '../session/hand-over.ts'
 import { PooledSession } from '../session/pooled-session.ts'
@@ -52,8 +54,20 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   cancelKey: string | undefined
   /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
-  /** The node that it has read on last, on the port for reads. */
+  /** The node that it has read on last. */
   readOn = ''
+  /** The node that is known to have what its request must see. */
+  freshOn = ''
+  /** What its reads must see at least. */
+  demand: Demand = { consistency: { level: 'causal' }, token: 0 }
+  /** Its reads go to replicas although it came to the port for everything. */
+  isSplit = false
+  /** Only its first request goes where it was sent; what comes behind is looked at by itself. */
+  staysForOne = false
+  /** What is known of the statement that goes to a replica because it reads. */
+  reading: Learned | undefined
+  /** A standby has refused what it did in a transaction that only reads: the next ones go to the primary. */
+  isRefusedByStandbys = false
   /** When it had what it last asked for. */
   restingSinceMs = 0
   /** What its next request on a connection of its own teaches about requests of its kind. */
@@ -67,6 +81,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #opening: SessionOpening | undefined
   /** What comes is kept until what was passed on is answered. */
   #isBehindBarrier = false
+  /** Counts the waits for a node: one that is over is not heard of any more. */
+  #turn = 0
 
   constructor(arrival: Arrival, host: ClientHost) {
     super(arrival, host)
@@ -195,7 +211,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   // What comes from the client.
 
   protected override onPiece(chunk: Buffer): void {
-    if (this.state === State.Active && !this.#isBehindBarrier) return this.#pass(chunk)
+    if (this.state === State.Active && !this.#isBehindBarrier && !this.staysForOne) return this.#pass(chunk)
     if (this.state === State.Closed) return
     if (this.state === State.Login) return this.#answer(chunk)
     if (this.#isWithoutServer) return this.#wake(chunk)
@@ -227,7 +243,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   override onDrain(): void {
     if (this.#lane) this.#lane.resume()
     else if (!this.#isWithoutServer) this.#server?.resume()
-    else if (this.hasAhead) this.#lookForServer()
+    else if (this.hasAhead) this.#wake(this.takeAhead())
     else this.socket.resume()
   }
 
@@ -255,12 +271,11 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     // What comes next in a transaction must fail too.
     if (this.#begun) this.#begun = { ...this.#begun, hasFailed: true }
     this.#tell(Buffer.concat([cancelled, this.#begun ? readyForQueryFailed : readyForQueryIdle]))
-    if (this.hasAhead || this.state !== State.Waiting) return
+    if (this.state !== State.Waiting) return
     this.host.abandon(this)
     this.waitFreely()
     this.state = this.#restingState
-    this.socket.resume()
-    if (this.isHalfClosed) this.end('client_closed')
+    this.#goOnWithoutServer()
   }
 
   // Resting and Begun: a pooled client without a server.
@@ -277,11 +292,43 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #wake(chunk: Buffer): void {
     const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
     if (request[0] === Code.Terminate) return this.end('client_closed')
-    if (this.#answerHere(request) || this.#share(request)) return
+    this.route = this.door
+    if (this.#answerHere(request)) return
+    if (!hasRequest(request) || this.socket.writableNeedDrain) {
+      this.ahead = request
+      if (this.socket.writableNeedDrain) this.socket.pause()
+    } else if (this.host.direct(this, request)) this.#run(request)
+    else this.#awaitNode(request)
+  }
+
+  #run(request: Buffer): void {
+    if (this.#share(request)) return
     this.ahead = request
-    if (!hasRequest(request)) return
-    if (this.socket.writableNeedDrain) this.socket.pause()
-    else this.#lookForServer()
+    this.#lookForServer()
+  }
+
+  /** The node that its request goes to has to replay first what that must see. */
+  #awaitNode(request: Buffer): void {
+    this.ahead = request
+    this.state = State.Waiting
+    this.waitingSinceMs = this.host.clock.nowMs()
+    const turn = ++this.#turn
+    this.host.whenReady(this, () => {
+      if (this.state !== State.Waiting || turn !== this.#turn) return
+      this.state = this.#restingState
+      const ahead = this.takeAhead()
+      // Something has come behind it: what there is now is looked at anew.
+      if (ahead === request) this.#run(request)
+      else this.#wake(ahead)
+    })
+  }
+
+  /** What has come meanwhile is next, or it is read from again. */
+  #goOnWithoutServer(): void {
+    if (this.hasAhead) this.#wake(this.takeAhead())
+    if (!this.#isWithoutServer) return
+    if (this.isHalfClosed) return this.end('client_closed')
+    if (!this.socket.writableNeedDrain) this.socket.resume()
   }
 
   /** Whether all that has come begins or ends a transaction that needs no server. */
@@ -347,9 +394,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.learning = undefined
     this.#leave(server, this.#restingState)
     server.checkIn()
-    if (this.hasAhead) return this.#lookForServer()
-    if (this.isHalfClosed) return this.end('client_closed')
-    this.socket.resume()
+    this.#goOnWithoutServer()
   }
 
   // Sharing: what it wants is done on a server connection that others use too.
@@ -371,11 +416,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.#lane = undefined
     this.state = State.Resting
     this.restingSinceMs = this.host.clock.nowMs()
-    // What came meanwhile.
-    if (this.hasAhead) this.#wake(this.takeAhead())
-    if (this.state !== State.Resting) return
-    if (this.isHalfClosed) this.end('client_closed')
-    else this.socket.resume()
+    this.#goOnWithoutServer()
   }
 
   giveBack(request: Buffer, alone: boolean): void {
@@ -391,14 +432,35 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.state === State.Sharing) this.end('server_lost', message)
   }
 
+  isForAnother(error: Buffer): boolean {
+    if (!this.isSplit || this.route !== 'replica' || !isStandbyRefusal(error, 0, error.length)) return false
+    this.#goToPrimary()
+    return true
+  }
+
+  /** Only a standby refuses what it has asked for. */
+  #goToPrimary(): void {
+    if (this.reading) this.reading.needsPrimary = true
+    this.route = 'primary'
+    this.staysForOne = false
+    this.host.counters.routed.toPrimary('refused')
+  }
+
   endOverdue(limitMs: number): void {
     this.end('query_timeout', queryTooLong(limitMs))
   }
 
   tellParameters(reported: Reported): void {
     const session = this.session!
-    for (const [name, value] of untold(session.told, reported)) this.tellParameter(name, value)
+    this.#tellUntold(session.told, reported)
     session.told = reported
+  }
+
+  #tellUntold(told: Reported, now: Reported): void {
+    for (const [name, value] of untold(told, now)) {
+      // It is not to notice that it reads elsewhere.
+      if (name !== 'in_hot_standby' || this.door === 'replica') this.tellParameter(name, value)
+    }
   }
 
   // Login: the server's challenges are the client's to answer.
@@ -521,7 +583,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       if (this.session) server.owner.learnGreeting(server)
       this.#greet(server.reported, server)
     } else if (this.session && this.session.told !== server.reported) {
-      for (const [name, value] of untold(this.session.told, server.reported)) this.tellParameter(name, value)
+      this.#tellUntold(this.session.told, server.reported)
     }
     this.#goOn()
   }
@@ -537,13 +599,22 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** What came meanwhile is passed on, and the client is read from again. */
   #goOn(): void {
-    if (this.hasAhead) this.#pass(this.takeAhead())
+    if (this.hasAhead) this.#pass(this.#takeNext())
     else this.#restIfNothingIsDue()
     if (this.state !== State.Active) return
     this.socket.resume()
     if (!this.isHalfClosed) return
     if (this.#isCutShort) this.end('client_lost')
     else if (this.#isDone) this.end('client_closed')
+  }
+
+  /** What goes to the server that it has: all that has come, or only what that server was chosen for. */
+  #takeNext(): Buffer {
+    const all = this.takeAhead()
+    const bytes = this.staysForOne ? firstRequestBytes(all) : undefined
+    if (bytes === undefined || bytes === all.length) return all
+    this.ahead = all.subarray(bytes)
+    return all.subarray(0, bytes)
   }
 
   // Relay.
@@ -607,12 +678,16 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (session.isDirty) return settle(this, server, this.host)
     if (!session.isPinned) return this.#detach(session, server)
     session.told = server.reported
+    if (this.staysForOne) {
+      this.staysForOne = false
+      if (this.hasAhead) return this.#pass(this.takeAhead())
+    }
     if (this.leaving) this.host.onRest(this)
   }
 
   onServerData(chunk: Buffer, idle: boolean): void {
     if (this.mode === 'statement' && this.#server && this.#refusesTransaction(this.#server)) return
-    if (chunk.length > 0) this.#tell(chunk)
+    if (chunk.length > 0) this.#tellAnswer(chunk)
     if (this.isHalfClosed && this.state === State.Active) {
       if (this.#isDone) return this.end('client_closed')
       if (this.#isCutShort) return this.end('client_lost')
@@ -622,6 +697,15 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.session) {
       if (this.state === State.Active && this.#isAtBoundary) this.#onPooledRest(this.#server!)
     } else if (this.leaving) this.host.onRest(this)
+  }
+
+  #tellAnswer(chunk: Buffer): void {
+    const server = this.#server!
+    if (this.host.tracksWrites && !this.replication && mayTellOfWrite(chunk, server)) this.host.noteWrite()
+    if (this.isSplit && this.route === 'replica' && !this.staysForOne && server.isInTransaction) {
+      this.isRefusedByStandbys ||= isStandbyRefusal(chunk, 0, chunk.length)
+    }
+    this.#tell(chunk)
   }
 
   /** In statement mode no transaction stays open: the answer that opens one is not passed on. */
@@ -667,6 +751,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     if (this.state !== State.Active || !server || !(this.relay instanceof PooledRelay)) return
     const piece = this.relay.takeRetry()
+    if (server.isForAnother) return this.#askAnother(piece, server)
     if (!server.hasStalePlans) return this.#pass(piece)
     this.hold()
     server.giveUpPlans(() => {
@@ -674,6 +759,15 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       this.ahead = Buffer.concat([piece, this.ahead])
       this.goOn(server)
     })
+  }
+
+  /** A standby has refused what a primary can do. */
+  #askAnother(request: Buffer, server: ServerConnection): void {
+    this.#goToPrimary()
+    this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
+    this.#leave(server, State.Resting)
+    server.checkIn()
+    this.#lookForServer()
   }
 
   onServerLost(server: ServerConnection, message: string): void {
@@ -696,13 +790,12 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!isPlain || this.state !== State.Active || this.#isBehindBarrier) return false
     if (!(relay instanceof PooledRelay) || !relay.atBoundary) return false
     if (server.wasBusy) {
-      const isStandby = server.reported.get('in_hot_standby') === 'on'
-      const piece = isStandby && server.isUntouched ? relay.takeRetry() : undefined
+      const piece = server.isStandby && server.isUntouched ? relay.takeRetry() : undefined
       if (!piece?.length) return false
       this.ahead = Buffer.concat([piece, this.ahead])
     }
     this.#leave(server, State.Resting)
-    if (this.hasAhead) this.#lookForServer()
+    this.#goOnWithoutServer()
     return true
   }
 
@@ -732,3 +825,11 @@ const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',
 }
+
+/** Whether an answer may tell its client that something was written, which only ends of transactions do. */
+function mayTellOfWrite(chunk: Buffer, server: ServerConnection): boolean {
+  if (server.isStandby) return false
+  return !server.isInTransaction || !server.owed.isEmpty || chunk.includes(committed)
+}
+
+const committed = Buffer.from('COMMIT\0')

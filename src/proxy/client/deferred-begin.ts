@@ -21,6 +21,8 @@ export interface DeferredBegin {
   readonly sinceMs: number
   /** A request in it was cancelled while it waited for a server: nothing but its end is carried out. */
   readonly hasFailed: boolean
+  /** Whether it says that it only reads, and a standby can run it; undefined where it says neither. */
+  readonly readsOnly: boolean | undefined
 }
 
 /** A client as it stands when it wants something and has no server connection. */
@@ -76,7 +78,7 @@ export class TransactionDesk {
     const describes = kind !== UnitKind.Simple && this.#reader.describes
     return {
       answer: answerOf(tag, kind, describes),
-      begun: isOpen ? { statement: this.#begin(control.text), sinceMs: nowMs, hasFailed: false } : undefined,
+      begun: isOpen ? this.#begun(control, nowMs) : undefined,
     }
   }
 
@@ -114,6 +116,11 @@ export class TransactionDesk {
       default:
         return undefined
     }
+  }
+
+  #begun({ failsInRecovery, text }: TransactionControl, nowMs: number): DeferredBegin {
+    const readsOnly = failsInRecovery ? false : text.includes('READ ONLY') || undefined
+    return { statement: this.#begin(text), sinceMs: nowMs, hasFailed: false, readsOnly }
   }
 
   #begin(text: string): Statement {

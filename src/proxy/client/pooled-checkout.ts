@@ -12,7 +12,7 @@ export type PooledClient = Client & { readonly session: PooledSession }
  * What lies between getting a server connection and working on it:
  *
  * ```
- * attach -> the server has replayed what the client can have read elsewhere, or another one is looked for
+ * attach -> the server has what the client must see, or another one is looked for
  *        -> what the database's functions do is known
  *        -> the server has the client's settings
  *        -> a transaction that has failed before it had a server has failed there too
@@ -23,21 +23,20 @@ export type PooledClient = Client & { readonly session: PooledSession }
  */
 export function checkOut(client: PooledClient, server: ServerConnection, host: ClientHost): void {
   const { node } = server.target
-  if (client.route === 'replica' && client.readOn !== '' && client.readOn !== node) {
-    return catchUp(client, server, host)
-  }
+  if (client.route === 'replica' && client.freshOn !== node) return catchUp(client, server, host)
   client.readOn = node
   learnFacts(client, server, host)
 }
 
-/** The client has read on another node, and must not see less on this one. */
+/** It is another node than the one that is known to have what the client must see, or the first. */
 function catchUp(client: PooledClient, server: ServerConnection, host: ClientHost): void {
   const { node } = server.target
   client.hold()
-  host.catchUp(client, client.readOn, client.restingSinceMs, server, isCaughtUp => {
+  host.whenFresh(client, node, isCaughtUp => {
     if (!client.isHeld || retriesElsewhere(client, server, host)) return
     if (isCaughtUp) {
       client.readOn = node
+      client.freshOn = node
       return learnFacts(client, server, host)
     }
     client.leave(server)

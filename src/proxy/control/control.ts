@@ -5,6 +5,7 @@ import type { Clock } from '../../runtime/clock.ts'
 import type { ListeningHandle, Sendable } from '../../runtime/listeners.ts'
 import type { Logger } from '../../runtime/log.ts'
 import type { Random } from '../../runtime/random.ts'
+import { closeCounterFile, openCounterFile } from '../../runtime/shared-counters.ts'
 import { stopReading } from '../../runtime/sockets.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
 import type { Topology } from '../../topology/types.ts'
@@ -55,7 +56,7 @@ export interface ProxyControlOptions {
   operator: Operator
   memory: () => NodeJS.MemoryUsage
   /** Starts a worker's process. */
-  fork?: () => ChildProcess
+  fork?: (acknowledged: number) => ChildProcess
 }
 
 /** A worker that lived shorter than this is started again only after a pause. */
@@ -92,17 +93,22 @@ export class ProxyControl {
   #topology: Topology | undefined
   #appliedRevision = -1
   #stopping = false
+  #isStopped = false
   #crashes = 0
   #judging: Timer | undefined
   #judgedMs = 0
   /** Cancel requests that workers are asked about, by number. */
   readonly #answers = new Map<number, (found: boolean) => void>()
   #cancelRequests = 0
+  /** The file in which the workers count what they acknowledge, and how many of them there ever were. */
+  readonly #acknowledged: number
+  #created = 0
 
   constructor(options: ProxyControlOptions) {
     this.#options = options
     this.#settings = options.settings
     this.#mockSecret = options.random.bytes(32).toString('hex')
+    this.#acknowledged = openCounterFile(options.random.bytes(8).toString('hex'))
     const { clock, log } = options
     const takers = (): WorkerProcess[] => [...this.#workers.values()].filter(({ state }) => state === 'ready')
     const serving = (): WorkerProcess[] => this.#all().filter(({ serves }) => serves)
@@ -219,6 +225,9 @@ export class ProxyControl {
     for (const timer of this.#restarts) timer.cancel()
     const limitMs = this.#settings.shutdownTimeoutMs + stopGraceMs
     await Promise.all(this.#all().map(worker => worker.stop(this.#options.timers, limitMs)))
+    if (this.#isStopped) return
+    this.#isStopped = true
+    closeCounterFile(this.#acknowledged)
   }
 
   #all(): WorkerProcess[] {
@@ -276,7 +285,8 @@ export class ProxyControl {
     const { clock, writeLog, fork = forkWorker } = this.#options
     const worker = new WorkerProcess({
       index,
-      child: fork(),
+      child: fork(this.#acknowledged),
+      acknowledgedSlot: this.#created++,
       clock,
       settings: () => shareOf(this.#settings, this.#options.workers, index),
       mockSecret: this.#mockSecret,

@@ -94,8 +94,17 @@ export interface ConsoleSettings {
 
 /** From the control process to a worker. */
 export type ToWorker =
-  /** The first of them starts it. `mockSecret` (hex) makes up what unknown users would have. */
-  | { kind: 'settings'; settings: WorkerSettings; index: number; mockSecret: string }
+  /**
+   * The first of them starts it. `mockSecret` (hex) makes up what unknown users would have. In its slot of the file
+   * that all workers have it counts what it acknowledges.
+   */
+  | {
+      kind: 'settings'
+      settings: WorkerSettings
+      index: number
+      mockSecret: string
+      acknowledgedSlot: number
+    }
   /** Answered by `applied`; the next one is sent after that. */
   | { kind: 'topology'; topology: Topology }
   /**

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, fork, type StdioOptions } from 'node:child_process'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -20,6 +20,8 @@ export interface WorkerProcessOptions {
   clock: Clock
   /** What it is told when it has loaded. */
   settings: () => WorkerSettings
+  /** No other worker that lives has the same. */
+  acknowledgedSlot: number
   /** Hex. The same for every worker. */
   mockSecret: string
   /** Takes whole lines of its output. */
@@ -36,10 +38,14 @@ export interface WorkerProcessOptions {
  */
 const nodeOptions = ['--max-semi-space-size=1', '--optimize-for-size']
 
-/** Starts the program of a data worker. */
-export function forkWorker(): ChildProcess {
+/** Where a worker finds the file in which all count what they acknowledge. */
+export const acknowledgedFd = 4
+
+/** Starts the program of a data worker; `acknowledged`: the descriptor of that file here. */
+export function forkWorker(acknowledged: number): ChildProcess {
   const program = fileURLToPath(new URL('../worker-main.js', import.meta.url))
-  return fork(program, [], { execArgv: nodeOptions, silent: true, env: environmentWithoutSecrets() })
+  const stdio = ['pipe', 'pipe', 'pipe', 'ipc', acknowledged] satisfies StdioOptions
+  return fork(program, [], { execArgv: nodeOptions, stdio, env: environmentWithoutSecrets() })
 }
 
 /** Longest line of a worker's output that is passed on in one piece, in characters. */
@@ -165,10 +171,10 @@ export class WorkerProcess implements Taker {
   }
 
   tellSettings(): void {
-    const { mockSecret } = this.#options
+    const { acknowledgedSlot, mockSecret } = this.#options
     const settings = this.#options.settings()
     this.most = settings.clientsMax
-    this.send({ kind: 'settings', settings, index: this.index, mockSecret })
+    this.send({ kind: 'settings', settings, index: this.index, mockSecret, acknowledgedSlot })
   }
 
   setGates(gates: GatesData): void {

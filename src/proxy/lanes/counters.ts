@@ -21,7 +21,7 @@ export const laneRefusals = [
 ] as const
 export type LaneRefusal = (typeof laneRefusals)[number] | ShareRefusal
 
-export const givenBackReasons = ['stall', 'cancel', 'lost', 'plan'] as const
+export const givenBackReasons = ['stall', 'cancel', 'lost', 'plan', 'standby'] as const
 export type GivenBackReason = (typeof givenBackReasons)[number]
 
 /** What was done with units, for one worker. Plain numbers, added to in place. */

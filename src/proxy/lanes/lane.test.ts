@@ -75,6 +75,10 @@ class Client implements LaneClient {
   givenBack = 0
   torn = 0
 
+  isForAnother(): boolean {
+    return false
+  }
+
   deliver(answer: Buffer, isLast: boolean): void {
     this.told = Buffer.concat([this.told, answer])
     if (isLast) this.ends++

@@ -12,6 +12,7 @@ import type { ServerConnection } from '../server.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { dialectOf } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
+import type { GivenBackReason } from './counters.ts'
 import { type Learned, stallMs } from './learned.ts'
 import { LaneOutput } from './output.ts'
 import { type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
@@ -29,7 +30,7 @@ export interface LaneEvents {
   onDone(lane: Lane): void
   onLost(lane: Lane): void
   /** Units were given back to be run elsewhere. */
-  onGivenBack(reason: 'stall' | 'cancel' | 'lost' | 'plan', units: number): void
+  onGivenBack(reason: GivenBackReason, units: number): void
   /** The server has said what no single read can bring about. */
   onBroken(lane: Lane, problem: string): void
   nowMs(): number
@@ -359,6 +360,7 @@ export class Lane {
     // The client must not see the name that its statement has here; and a Parse that was not sent might have failed.
     const isUnsure = body.includes(ownNames) || (head.isParsing && head.skipsParse)
     if (isChanged || isUnsure) this.#takeBack(head)
+    else if (head.deliveredBytes === 0 && head.client?.isForAnother(body)) this.#takeBack(head, 'standby')
     head.isBinding = false
     return false
   }
@@ -369,11 +371,11 @@ export class Lane {
     this.server.notePlansChanged()
   }
 
-  #takeBack(unit: LaneUnit): void {
+  #takeBack(unit: LaneUnit, reason: 'plan' | 'standby' = 'plan'): void {
     const { client, request } = unit
     if (!client || unit.deliveredBytes > 0) return
     unit.client = undefined
-    this.#events.onGivenBack('plan', 1)
+    this.#events.onGivenBack(reason, 1)
     client.giveBack(request, true)
   }
 

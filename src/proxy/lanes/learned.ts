@@ -17,6 +17,8 @@ const banMsMax = 60_000
 export class Learned {
   /** Nobody has run it yet. */
   isNew = true
+  /** A standby has refused it: it only looked like a read. */
+  needsPrimary = false
   #ms = 0
   #bytes = 0
   #bannedUntilMs = 0

@@ -1,9 +1,10 @@
+import { type Hints, readHints } from '../../routing/hints.ts'
 import type { Logger } from '../../runtime/log.ts'
 import { isReadable } from '../../sql/session-effects.ts'
 import type { StatementClass } from '../../sql/statement-class.ts'
 import type { StatementClasses } from '../../sql/statement-classes.ts'
 import type { Database } from '../catalog/database.ts'
-import type { PooledSession } from '../session/pooled-session.ts'
+import type { NamedStatement, PooledSession } from '../session/pooled-session.ts'
 import { dialectOf, type Reported } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
 import type { ServerAccount } from '../startup/server-account.ts'
@@ -23,6 +24,8 @@ export interface SharingClient extends LaneClient {
   /** It is told what it does not know yet of the parameters of the lane's server. */
   tellParameters(reported: Reported): void
 }
+
+type Refusal = LaneRefusal
 
 /** Where its unit would run. */
 export interface SharingPlace {
@@ -47,8 +50,12 @@ export class Sharing {
   readonly #nowMs: () => number
   readonly #log: Logger
   #isLoading = false
-  /** Of the unit that is looked at: what a lane needs to know about its statement. */
-  #bound: Bound | undefined
+  /** The request that was examined, until it is in a lane, and what was found. */
+  #request: Buffer | undefined
+  #statement: Statement | undefined
+  #named: NamedStatement | undefined
+  #learned: Learned | undefined
+  #refusal: Refusal | undefined
   /** Whether statements can be read by what a server has reported. */
   readonly #isReadable = new WeakMap<Reported, boolean>()
 
@@ -59,21 +66,68 @@ export class Sharing {
     this.#nowMs = nowMs
   }
 
+  /**
+   * Looks at a request that a client without a server connection has sent: why its statement is none that only reads,
+   * whatever connection it runs on; undefined when it does. What it has found counts until the next one is looked at.
+   */
+  examine(client: SharingClient, request: Buffer, knowledge: Database): Refusal | undefined {
+    this.#request = request
+    this.#statement = undefined
+    this.#learned = undefined
+    this.#refusal = this.#look(client, request, knowledge)
+    return this.#refusal
+  }
+
+  /** What executions of the examined statement's class have cost; undefined where that is not known. */
+  get learned(): Learned | undefined {
+    return this.#learned
+  }
+
+  /** What the examined statement says of itself in a comment. */
+  hints(request: Buffer): Hints | undefined {
+    const { kind, textEnd, textStart } = this.#reader
+    if (kind === UnitKind.None) return undefined
+    if (kind !== UnitKind.Bound) return readHints(request, textStart, textEnd)
+    const statement = this.#statement
+    return statement && readHints(statement.body, 0, statement.textEnd)
+  }
+
+  #look(client: SharingClient, request: Buffer, knowledge: Database): Refusal | undefined {
+    const { session } = client
+    if (this.#reader.read(request) === UnitKind.None) return 'form'
+    if (!session || !isPlain(session) || !this.#reads(session.told)) return 'session'
+    // The parser is large: it is loaded when there is something to parse.
+    if (!this.#classes.isLoaded) this.#load()
+    const statement = this.#statementOf(session, request, knowledge)
+    if (statement === null) return 'session'
+    this.#statement = statement
+    // Such a type may run whatever its makers want when a value comes in.
+    if (statement?.declaresOwnTypes) return 'type_volatile'
+    const found = statement
+      ? this.#classOf(statement.body, 0, statement.textEnd, session.told)
+      : this.#classOf(request, this.#reader.textStart, this.#reader.textEnd, session.told)
+    if (!found) return 'unknown'
+    const refusal = found.refusal ?? knowledge.sharing(found, this.#classes)
+    if (refusal === undefined) this.#learned = knowledge.learnedOf(found)
+    return refusal
+  }
+
   /** Gives what `request` holds to a lane, if it is just one unit that may go there. Otherwise undefined. */
   submit(client: SharingClient, request: Buffer, place: SharingPlace): Lane | undefined {
     client.learning = undefined
-    const { session } = client
-    if (this.#reader.read(request) === UnitKind.None) return this.#refuse('form')
-    if (!session || !isPlain(session) || !this.#reads(session.told)) return this.#refuse('session')
-    // The parser is large: it is loaded when there is something to parse.
-    if (!this.#classes.isLoaded) this.#load()
-    const statement = this.#statementOf(session, request, place)
-    if (statement === null) return this.#refuse('session')
-    // Such a type may run whatever its makers want when a value comes in.
-    if (statement?.declaresOwnTypes) return this.#refuse('type_volatile')
+    if (this.#request !== request) this.examine(client, request, place.knowledge)
+    this.#request = undefined
+    const learned = this.#learned
+    if (this.#refusal !== undefined || !learned) return this.#refuse(this.#refusal ?? 'unknown')
+    const session = client.session!
+    const statement = this.#statement
     const nowMs = this.#nowMs()
-    const learned = this.#judge(client, request, statement, place, nowMs)
-    if (!learned) return undefined
+    const cost = learned.refusal(nowMs)
+    if (cost !== undefined) {
+      client.learning = learned
+      return this.#refuse(cost)
+    }
+    const bound = statement && this.#boundOf(statement, place)
     const lane = place.lanes.pick(session.settings.key, nowMs)
     if (!lane) return this.#refuse('no_lane')
     const { reported, isTrusting } = lane.server
@@ -86,7 +140,7 @@ export class Sharing {
     }
     if (this.#reader.kind === UnitKind.Simple) session.dropUnnamed()
     else if (this.#reader.kind === UnitKind.Parsed) session.hasParsedUnnamed(statement!)
-    lane.submit(client, request, this.#reader, learned, this.#bound, nowMs)
+    lane.submit(client, request, this.#reader, learned, bound, nowMs)
     return lane
   }
 
@@ -105,52 +159,37 @@ export class Sharing {
     this.counters.refused[reason]++
   }
 
-  /** What is known of the statement's class when it may share; what is learned from it otherwise is prepared. */
-  #judge(
-    client: SharingClient,
-    request: Buffer,
-    statement: Statement | undefined,
-    { knowledge }: SharingPlace,
-    nowMs: number,
-  ): Learned | undefined {
-    const found = statement
-      ? this.#classOf(statement.body, 0, statement.textEnd, client.session!.told)
-      : this.#classOf(request, this.#reader.textStart, this.#reader.textEnd, client.session!.told)
-    if (!found) return this.#refuse('unknown')
-    const refusal = found.refusal ?? knowledge.sharing(found, this.#classes)
-    if (refusal !== undefined) return this.#refuse(refusal)
-    const learned = knowledge.learnedOf(found)
-    const cost = learned.refusal(nowMs)
-    if (cost === undefined) return learned
-    client.learning = learned
-    return this.#refuse(cost)
-  }
-
   #classOf(body: Buffer, start: number, end: number, told: Reported): StatementClass | undefined {
     return this.#classes.of(body, start, end, told.get('standard_conforming_strings') !== 'off')
   }
 
   /** The prepared statement that a unit binds; undefined for a Query, null for one that only its own connection knows. */
-  #statementOf(session: PooledSession, request: Buffer, place: SharingPlace): Statement | undefined | null {
+  #statementOf(session: PooledSession, request: Buffer, knowledge: Database): Statement | undefined | null {
     const reader = this.#reader
-    this.#bound = undefined
+    this.#named = undefined
     if (reader.kind === UnitKind.Simple) return undefined
-    const { knowledge, preparedMax } = place
     const dialect = dialectOf(session.told)
     const context = session.context === '' ? dialect : `${dialect}\0${session.context}`
     if (reader.kind === UnitKind.Parsed) {
-      const statement = knowledge.statements.of(request, reader.textStart, reader.bodyEnd, context)
-      if (place.preparesUnnamed && ++statement.uses >= usesToPrepare) {
-        this.#bound = { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax }
-      }
-      return statement
+      return knowledge.statements.of(request, reader.textStart, reader.bodyEnd, context)
     }
     const named = session.named(request.toString('latin1', reader.nameStart, reader.nameEnd))
     if (!named || named.failed || named.closing || named.statement.context !== context) return null
     // What its columns were said to be has to be known, for they may have changed since.
     if (reader.describes && named.shape === undefined) return null
-    this.#bound = { statement: named.statement, named, changedAt: 0, preparedMax }
+    this.#named = named
     return named.statement
+  }
+
+  /** How a lane is to run it: undefined for as it came. */
+  #boundOf(
+    statement: Statement,
+    { knowledge, preparedMax, preparesUnnamed }: SharingPlace,
+  ): Bound | undefined {
+    const named = this.#named
+    if (named) return { statement, named, changedAt: 0, preparedMax }
+    if (!preparesUnnamed || ++statement.uses < usesToPrepare) return undefined
+    return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax }
   }
 
   #reads(told: Reported): boolean {

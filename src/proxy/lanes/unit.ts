@@ -13,6 +13,8 @@ export interface LaneClient {
   giveBack(request: Buffer, alone: boolean): void
   /** A part of the answer was delivered, and the rest will not come. */
   loseAnswer(message: string): void
+  /** Whether an error is only told by the server that it was read from, and another one is to be asked. */
+  isForAnother(error: Buffer): boolean
   /** Its request took longer than it may. */
   endOverdue(limitMs: number): void
 }

@@ -20,6 +20,7 @@ import { moveSession } from '../session/move.ts'
 import type { Reported, ReportedValues } from '../session/reported.ts'
 import type { ServerTls } from '../startup/dial.ts'
 import type { StatsBook } from '../stats.ts'
+import type { AcknowledgedWrites } from './acknowledged.ts'
 import type { Gates } from './gates.ts'
 import type { LimitsCache } from './limits.ts'
 import { NodePools } from './node-pools.ts'
@@ -39,6 +40,8 @@ export interface DispatcherOptions {
   gates: Gates
   stats: StatsBook
   reports: ReportedValues
+  /** What the workers have acknowledged. */
+  writes: AcknowledgedWrites
   /** Every client of the worker. */
   clients: () => Iterable<Client>
   /** Spreads equals differently in every worker. */
@@ -72,6 +75,8 @@ export class Dispatcher {
   readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
   /** Names of the nodes that reads could go to at the last topology. */
   #readable = new Set<string>()
+  /** Since when there is more than one node; undefined while there is not. */
+  #severalSinceMs: number | undefined
   #topology: Topology | undefined
   #turn: number
   #retryTimer: Timer | undefined
@@ -83,7 +88,8 @@ export class Dispatcher {
     this.positions = new Positions({
       clock: options.clock,
       timers: options.timers,
-      borrow: (node, client, user) => this.#nodes.get(node)?.openFor(client, user),
+      writes: options.writes,
+      borrow: (node, client, user) => this.#poolsNamed(node)?.openFor(client, user),
       primary: () => this.#candidates.primary.nodes[0]?.name,
     })
   }
@@ -94,6 +100,8 @@ export class Dispatcher {
    */
   setTopology(topology: Topology): void {
     this.#topology = topology
+    if (topology.nodes.length < 2) this.#severalSinceMs = undefined
+    else this.#severalSinceMs ??= this.#options.clock.nowMs()
     const { zone } = this.#options.settings
     this.#candidates.primary = candidatesFor(topology, 'primary', zone)
     this.#candidates.replica = candidatesFor(topology, 'replica', zone)
@@ -116,18 +124,18 @@ export class Dispatcher {
       client.forgetTried()
       this.acquire(client)
     }
-    this.#rebalance(topology)
+    this.#rebalance()
   }
 
   /**
    * When a replica has come back, the others give it its share: as many of their sessions as they have above it are
    * moved when they come to rest, if they can be. None is ended for it.
    */
-  #rebalance(topology: Topology): void {
-    const { nodes } = candidatesFor(topology, 'replica', this.#options.settings.zone)
+  #rebalance(): void {
+    const { nodes } = this.#candidates.replica
     const isNew = nodes.some(node => !this.#readable.has(node.name))
     const hadSome = this.#readable.size > 0
-    this.#readable = new Set(nodes.map(node => node.name))
+    this.#readable = new Set(nodes.filter(node => node.readable).map(node => node.name))
     if (!isNew || !hadSome || nodes.length < 2) return
     this.#spreadHomes(nodes)
     const sessionsOf = (name: string): Client[] =>
@@ -147,7 +155,7 @@ export class Dispatcher {
   /** Pooled clients that read stay where they were at last: whoever is too many there gets a home where some lack. */
   #spreadHomes(nodes: readonly TopologyNode[]): void {
     const readers = [...this.#options.clients()].filter(
-      ({ session, route }) => session && route === 'replica',
+      ({ session, route, isSplit }) => session && (isSplit || route === 'replica'),
     )
     const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
     const spare: Client[] = []
@@ -206,7 +214,7 @@ export class Dispatcher {
 
   #acquireAt(client: Client, pools: NodePools): void {
     this.#unpark(client)
-    client.home = pools.target.node
+    if (client.route === 'replica') client.home = pools.target.node
     pools.acquire(client)
     if (client.isWaiting) this.#limitQueueing(client, pools.target.node)
   }
@@ -225,7 +233,7 @@ export class Dispatcher {
     if (!client.session || this.#options.gates.isPaused(client.database)) return undefined
     const chosen = this.#chooseFor(client, this.#candidates[client.route].nodes)
     if (!chosen) return undefined
-    client.home = chosen.name
+    if (client.route === 'replica') client.home = chosen.name
     return this.#nodes.get(chosen.name)?.find(client)?.greetingFor(client, client.session.settings)
   }
 
@@ -233,14 +241,41 @@ export class Dispatcher {
   sharingPlaceOf(client: Client): Pool | undefined {
     const { route } = client
     const node = route === 'primary' ? this.#candidates.primary.nodes[0]?.name : client.home
-    // On another node than before it has to be looked first whether that has replayed what the client has seen.
-    if (route === 'replica' && client.readOn !== '' && client.readOn !== node) return undefined
+    // It has to be looked first whether the node has what the client must see.
+    if (route === 'replica' && client.freshOn !== node) return undefined
     const pools = node === undefined ? undefined : this.#nodes.get(node)
     if (!pools?.use.begins[route]) return undefined
     const pool = pools.find(client)
     if (pool?.mayShare(client)) return pool
     this.#options.counters.lanes.refused.off++
     return undefined
+  }
+
+  /** Somebody's reads may not see what is written on the primary. */
+  get tracksWrites(): boolean {
+    return this.#severalSinceMs !== undefined
+  }
+
+  /** Whether there are replicas to read from; not before all workers know that what they acknowledge matters. */
+  get hasReplicas(): boolean {
+    const sinceMs = this.#severalSinceMs
+    return (
+      sinceMs !== undefined &&
+      this.#readable.size > 0 &&
+      this.#options.clock.nowMs() - sinceMs >= workersLearnMs
+    )
+  }
+
+  /** The replica that a client's next read goes to; undefined where only the primary is left. */
+  replicaFor(client: Client): string | undefined {
+    const { nodes } = this.#candidates.replica
+    const chosen = this.#chooseFor(client, nodes)
+    return chosen?.readable === true ? chosen.name : undefined
+  }
+
+  /** Whether the primary may serve reads that no replica can. */
+  get mayReadPrimary(): boolean {
+    return this.#topology?.settings.readFallback !== 'none' && this.#candidates.primary.nodes.length > 0
   }
 
   abandon(client: Client): void {
@@ -360,6 +395,7 @@ export class Dispatcher {
       }
     }
     for (const pools of this.#retired) if (pools.isEmpty) this.#retired.delete(pools)
+    this.positions.tick()
   }
 
   closeIdle(): void {
@@ -394,6 +430,11 @@ export class Dispatcher {
   #loadOf(name: string): number {
     const counters = this.#options.counters.node(name)
     return counters.sessions + counters.connecting + counters.waiting
+  }
+
+  #poolsNamed(name: string): NodePools | undefined {
+    const node = this.#topology?.nodes.find(each => each.name === name)
+    return node && this.#poolsOf(node)
   }
 
   #poolsOf(node: TopologyNode): NodePools {
@@ -442,8 +483,10 @@ export class Dispatcher {
 
   #letLeave(pools: NodePools, node: TopologyNode | undefined): void {
     const topology = this.#topology!
-    if (!pools.use.keepsIdle || pools.role !== node?.role) pools.closeIdle()
-    if (pools.role !== node?.role) this.positions.forget(pools.target.node)
+    if (!pools.use.keepsIdle || pools.role !== node?.role) {
+      pools.closeIdle()
+      this.positions.forget(pools.target.node)
+    }
     pools.role = node?.role ?? 'unknown'
     const name = pools.target.node
     const verdicts = {
@@ -548,6 +591,9 @@ export class Dispatcher {
     )
   }
 }
+
+/** How long a worker may take to learn of a second node, whose readers must see what this worker acknowledges. */
+const workersLearnMs = 1000
 
 const nobody: Candidates = { nodes: [], reason: 'the cluster is not known yet' }
 

@@ -1,3 +1,4 @@
+import type { Consistency } from '../../config/consistency.ts'
 import type { WorkerSettings } from '../control/ipc.ts'
 
 /**
@@ -38,6 +39,10 @@ export interface PoolLimits {
   prepareUnnamed: boolean
   /** A transaction is begun on a server with its first statement. */
   deferBegin: boolean
+  /** Reads go to replicas on the port for everything. */
+  splitsReads: boolean
+  /** How old what a replica shows may be. */
+  consistency: Consistency
   queryTimeoutMs: number
   transactionTimeoutMs: number
   idleTransactionTimeoutMs: number
@@ -61,6 +66,8 @@ export interface DatabaseOverrides
       | 'lanes'
       | 'prepareUnnamed'
       | 'deferBegin'
+      | 'splitsReads'
+      | 'consistency'
     >
   > {
   /** Its name on the servers, where that is another. */
@@ -83,6 +90,8 @@ export type UserOverrides = Partial<
     | 'lanes'
     | 'prepareUnnamed'
     | 'deferBegin'
+    | 'splitsReads'
+    | 'consistency'
   >
 >
 

@@ -1,150 +1,166 @@
+import type { Consistency } from '../../config/consistency.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Timers } from '../../runtime/timers.ts'
-import { readDataRow, writeQuery } from '../../wire/messages.ts'
+import type { Lsn } from '../../topology/types.ts'
 import type { Client } from '../client/client.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
+import type { AcknowledgedWrites } from './acknowledged.ts'
+import { NodePosition, type Position } from './node-position.ts'
 
 export interface PositionsOptions {
   clock: Clock
   timers: Timers
+  writes: AcknowledgedWrites
   /** A connection to a node with what the client logs in with, for a question of the proxy's own. */
   borrow: (node: string, client: Client, user: ServerUser) => ServerConnection | undefined
   /** The node to write to now, which has everything that any replica has. */
   primary: () => string | undefined
 }
 
-/** The client waits meanwhile; after that another node is tried. */
-const catchUpMs = 2000
-const catchUpPauseMs = 20
+/** What a read has to see at least. */
+export interface Demand {
+  readonly consistency: Consistency
+  /** A position that somebody else has told the client: everything up to it. */
+  readonly token: Lsn
+}
 
-const ownPosition = writeQuery(`SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
-  THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END`)
+/** A node that was seen to be behind is not waited for again within this time. */
+const behindMs = 100
 
 /**
- * Reads that go from one node to another must not go back in time: the new node has to have replayed what the old
- * one can have shown. That is asked for only when a client changes its node, and once for all clients that do so at
- * the same time.
+ * Which nodes have replayed what a read has to see: everything that the proxy has acknowledged before it came, and what
+ * its client has seen on another node. While nothing is written, and clients stay where they are, nothing is asked.
+ * Otherwise the primary is asked how far it is, and the replica until it has got there.
  */
 export class Positions {
   readonly #options: PositionsOptions
-  /** The newest answer to how far a node was, and when it was asked for. */
-  readonly #floors = new Map<string, { lsn: string; askedMs: number }>()
-  /** How far a node surely is. */
-  readonly #reached = new Map<string, bigint>()
-  readonly #asking = new Map<string, ((lsn: string | undefined) => void)[]>()
+  readonly #nodes = new Map<string, NodePosition>()
+  /** Nodes that did not get there in time, and until when that counts. */
+  readonly #behindUntilMs = new Map<string, number>()
 
   constructor(options: PositionsOptions) {
     this.#options = options
   }
 
+  /** Whether it is known already that `node` has what a read of `client` has to see. */
+  isFresh(client: Client, node: string, demand: Demand): boolean {
+    const floor = this.#knownFloor(client, node, demand)
+    return floor !== undefined && this.#hasReached(node, floor)
+  }
+
+  /** Whether waiting for `node` is worth while: it was not seen to be behind a moment ago. */
+  mayCatchUp(node: string): boolean {
+    return this.#options.clock.nowMs() >= (this.#behindUntilMs.get(node) ?? 0)
+  }
+
   /**
-   * Calls back with true when `server` has replayed what `client` can have read on `node` up to `readMs`; with false
-   * when it does not get there in time.
+   * Calls back with true when `node` has what a read of `client` has to see that has come now; with false when it does
+   * not get there within `limitMs`; with undefined when nobody can tell what it has to see, for the primary is gone.
    */
-  catchUp(
+  whenFresh(
     client: Client,
     node: string,
-    readMs: number,
-    server: ServerConnection,
-    done: (isCaughtUp: boolean) => void,
+    demand: Demand,
+    limitMs: number,
+    done: (isFresh: boolean | undefined) => void,
   ): void {
-    if (server.reported.get('in_hot_standby') === 'off') return done(true)
-    const deadlineMs = this.#options.clock.nowMs() + catchUpMs
-    this.#floor(client, node, readMs, lsn => {
-      // Nobody can say how far that node was: it is gone, and so is the primary. What is left is all there is.
-      if (lsn === undefined) return done(true)
-      this.#await(server, lsn, deadlineMs, done)
+    const nowMs = this.#options.clock.nowMs()
+    this.#floor(client, node, demand, nowMs, floor => {
+      if (floor === undefined) return done(undefined)
+      this.#await(client, node, floor, nowMs + limitMs, done)
     })
   }
 
-  #floor(client: Client, node: string, readMs: number, done: (lsn: string | undefined) => void): void {
-    const known = this.#floors.get(node)
-    if (known && known.askedMs >= readMs) return done(known.lsn)
-    this.#ask(client, node, lsn => {
-      const primary = this.#options.primary()
-      if (lsn !== undefined || primary === undefined || primary === node) return done(lsn)
-      this.#ask(client, primary, done)
+  #hasReached(node: string, floor: Lsn): boolean {
+    return floor === 0 || (this.#nodes.get(node)?.latest?.lsn ?? -1) >= floor
+  }
+
+  #knownFloor(client: Client, node: string, { consistency, token }: Demand): Lsn | undefined {
+    if (consistency.level === 'eventual') return token
+    if (consistency.level === 'strong') return undefined
+    const primary = this.#options.primary()
+    const known = primary === undefined ? undefined : this.#nodes.get(primary)?.latest
+    if (!known) return undefined
+    if (consistency.level === 'bounded') {
+      const isRecent = known.askedMs >= this.#options.clock.nowMs() - consistency.staleMs
+      return isRecent ? Math.max(token, known.lsn) : undefined
+    }
+    if (!this.#options.writes.isUnchanged(known.mark)) return undefined
+    const seen = this.#knownSeen(client, node)
+    return seen === undefined ? undefined : Math.max(token, known.lsn, seen)
+  }
+
+  /** What the client can have seen on the node that it has read on last. */
+  #knownSeen({ readOn, restingSinceMs }: Client, node: string): Lsn | undefined {
+    if (readOn === '' || readOn === node) return 0
+    const known = this.#nodes.get(readOn)?.latest
+    return known && known.askedMs >= restingSinceMs ? known.lsn : undefined
+  }
+
+  /** What a read has to see that came at `cameMs`; undefined when nobody can tell. */
+  #floor(
+    client: Client,
+    node: string,
+    demand: Demand,
+    cameMs: number,
+    done: (floor: Lsn | undefined) => void,
+  ): void {
+    const known = this.#knownFloor(client, node, demand)
+    if (known !== undefined) return done(known)
+    const { consistency, token } = demand
+    const primary = this.#options.primary()
+    if (primary === undefined) return done(undefined)
+    const afterMs = consistency.level === 'bounded' ? cameMs - consistency.staleMs : cameMs
+    this.#of(primary).after(afterMs, client, position => {
+      if (!position) return done(undefined)
+      const floor = Math.max(token, position.lsn)
+      // The primary has whatever any node has.
+      done(floor)
     })
   }
 
-  #ask(client: Client, node: string, done: (lsn: string | undefined) => void): void {
-    const waiting = this.#asking.get(node)
-    if (waiting) {
-      waiting.push(done)
-      return
-    }
-    this.#asking.set(node, [done])
-    const askedMs = this.#options.clock.nowMs()
-    const answer = (lsn: string | undefined): void => {
-      timer.cancel()
-      const all = this.#asking.get(node)
-      this.#asking.delete(node)
-      if (lsn !== undefined) this.#floors.set(node, { lsn, askedMs })
-      for (const each of all ?? []) each(lsn)
-    }
-    const timer = this.#options.timers.after(catchUpMs / 2, () => {
-      server?.destroy()
-      answer(undefined)
+  #await(
+    client: Client,
+    node: string,
+    floor: Lsn,
+    deadlineMs: number,
+    done: (isFresh: boolean | undefined) => void,
+  ): void {
+    if (this.#hasReached(node, floor)) return done(true)
+    this.#of(node).after(this.#options.clock.nowMs(), client, (position: Position | undefined) => {
+      if (position && position.lsn >= floor) return done(true)
+      const nowMs = this.#options.clock.nowMs()
+      if (position && nowMs < deadlineMs) return this.#await(client, node, floor, deadlineMs, done)
+      this.#behindUntilMs.set(node, nowMs + behindMs)
+      done(false)
     })
-    const ask = (ready: ServerConnection): void => {
-      if (ready.challenged) {
-        ready.destroy()
-        return answer(undefined)
-      }
-      ready.ask(ownPosition, 1, ({ failed, replies }) => {
-        const row = replies[0]?.rows[0]
-        if (!ready.isClosed) ready.checkIn()
-        if (this.#asking.has(node)) answer(failed || !row ? undefined : readDataRow(row)[0])
+  }
+
+  #of(node: string): NodePosition {
+    let known = this.#nodes.get(node)
+    if (!known) {
+      const { borrow, clock, timers, writes } = this.#options
+      known = new NodePosition({
+        clock,
+        timers,
+        writes,
+        borrow: (client, user) => borrow(node, client, user),
       })
+      this.#nodes.set(node, known)
     }
-    const user: ServerUser = {
-      onChallenge: () => {
-        server?.destroy()
-        answer(undefined)
-      },
-      onLoginNotice: () => undefined,
-      onServerReady: ask,
-      onLoginFailed: () => answer(undefined),
-      onAside: () => undefined,
-      onStatementsGone: () => undefined,
-      onRetry: () => undefined,
-      onServerData: () => undefined,
-      onServerWritable: () => undefined,
-      onServerLost: () => undefined,
-    }
-    const server = this.#options.borrow(node, client, user)
-    if (!server) answer(undefined)
-    else if (server.isActive) ask(server)
+    return known
   }
 
-  #await(server: ServerConnection, lsn: string, deadlineMs: number, done: (is: boolean) => void): void {
-    const { node } = server.target
-    const wanted = numberOf(lsn)
-    if ((this.#reached.get(node) ?? -1n) >= wanted) return done(true)
-    server.ask(ownPosition, 1, ({ failed, replies }) => {
-      const row = replies[0]?.rows[0]
-      const position = failed || !row ? undefined : readDataRow(row)[0]
-      if (server.isClosed || position === undefined) return done(true)
-      const reached = numberOf(position)
-      this.#reached.set(node, reached)
-      if (reached >= wanted) return done(true)
-      if (this.#options.clock.nowMs() >= deadlineMs) return done(false)
-      this.#options.timers.after(catchUpPauseMs, () => {
-        if (server.isClosed) done(true)
-        else this.#await(server, lsn, deadlineMs, done)
-      })
-    })
+  /** About once a second. */
+  tick(): void {
+    const nowMs = this.#options.clock.nowMs()
+    for (const node of this.#nodes.values()) node.tick(nowMs)
   }
 
   /** A node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */
   forget(node: string): void {
-    this.#reached.delete(node)
-    this.#floors.delete(node)
+    this.#nodes.get(node)?.forget()
+    this.#nodes.delete(node)
+    this.#behindUntilMs.delete(node)
   }
-}
-
-/** `16/B374D848` as one number. */
-function numberOf(lsn: string): bigint {
-  const [high, low] = lsn.split('/')
-  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`)
 }

@@ -1,10 +1,11 @@
-import { noEffects } from '../../sql/session-effects.ts'
+import { noEffects, type SessionEffects } from '../../sql/session-effects.ts'
 import { Client as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
 import { sync, writeQuery } from '../../wire/messages.ts'
 import type { ClientHost } from '../client/client-host.ts'
 import type { DeferredBegin } from '../client/deferred-begin.ts'
 import type { PooledClient } from '../client/pooled-checkout.ts'
 import type { ServerConnection } from '../server.ts'
+import { refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
 import { Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
 import { PassingEffects } from './pooled-effects.ts'
@@ -96,7 +97,9 @@ export class PooledRelay {
       this.#retryPiece = chunk
       // One statement, so that nothing can have been done before it fails; and one that tells its columns anew.
       const isOne = this.#binds <= 1 && !this.#queries
-      server.armRetry(isOne && !session.isPinned && (this.#parses || this.#describes))
+      const { client } = passage
+      const forStandby = client.staysForOne && client.isSplit && client.route === 'replica'
+      server.armRetry(isOne && !session.isPinned && (this.#parses || this.#describes), forStandby)
     }
     return passage.flush(chunk.length - keptBytes)
   }
@@ -250,6 +253,12 @@ export class PooledRelay {
     return 'done'
   }
 
+  /** What is set of pgherd's own must be what it can be. */
+  #ownRefusal({ customSettings }: SessionEffects, at: number, bodyEnd: number): Buffer | undefined {
+    if (!setsOwn(customSettings)) return undefined
+    return refusalOfSet(this.#passage.chunk.toString('latin1', at, bodyEnd - 1))
+  }
+
   #query(at: number): Passed {
     const { chunk, database, scanner, server, session } = this.#passage
     const whole = this.#passage.whole(at, statementBytesMax)
@@ -259,8 +268,11 @@ export class PooledRelay {
     else {
       const bodyEnd = at + scanner.bodyBytes
       const effects = database.effectsOf(chunk, at, bodyEnd - 1)
-      if (effects !== noEffects) {
-        const refusal = this.#effects.note(effects)
+      if (effects === noEffects) {
+        if (showsToken(chunk, at, bodyEnd - 1))
+          this.#passage.replace(at - headerBytes, bodyEnd, writeQuery(tokenQuery))
+      } else {
+        const refusal = this.#ownRefusal(effects, at, bodyEnd) ?? this.#effects.note(effects)
         if (refusal) {
           this.#passage.replace(at - headerBytes, bodyEnd, failingQuery)
           this.#passage.request(Owed.RefusedQuery, { refusal, refuses: syntaxError })

@@ -8,6 +8,7 @@ import {
   writeExecute,
   writeParse,
 } from '../../wire/messages.ts'
+import { refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { contextOf } from '../session/reported.ts'
 import { nextMoment, Statement } from '../session/statements.ts'
@@ -104,15 +105,32 @@ export class PooledStatements {
       this.#passage.request(Owed.Parse)
       return 'done'
     }
-    const statement = session.isInContext
+    const asked = session.isInContext
       ? database.statements.of(chunk, nameEnd + 1, bodyEnd, this.#context)
       : new Statement(Buffer.from(chunk.subarray(nameEnd + 1, bodyEnd)), this.#context)
+    const refusal = this.#ownRefusal(asked)
+    if (refusal) {
+      this.#passage.replace(at - headerBytes, bodyEnd, sureError)
+      this.#passage.request(Owed.Refused, { refusal, refuses: syntaxError })
+      return 'done'
+    }
+    const isToken = showsToken(chunk, nameEnd + 1, bodyEnd - 3)
+    const statement = isToken ? new Statement(Buffer.from(`${tokenQuery}\0\0\0`), this.#context) : asked
     if (nameEnd > at) return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
-    const unnamed = this.#rewritten(statement, at, bodyEnd)
-    if (unnamed === statement && this.#effects.isReadable && this.#behind.parse(unnamed, at)) return 'done'
+    if (isToken) this.#passage.replace(at - headerBytes, bodyEnd, statement.parse(''))
+    const unnamed = isToken ? statement : this.#rewritten(statement, at, bodyEnd)
+    if (unnamed === asked && this.#effects.isReadable && this.#behind.parse(unnamed, at)) return 'done'
     server.unnamed = unnamed
     this.#passage.request(Owed.Parse, session.parseUnnamed(unnamed, server))
     return 'done'
+  }
+
+  /** What is set of pgherd's own must be what it can be. */
+  #ownRefusal(statement: Statement): Buffer | undefined {
+    if (!this.#effects.isReadable) return undefined
+    const { customSettings } = statement.effectsIn(this.#passage.database)
+    if (!setsOwn(customSettings)) return undefined
+    return refusalOfSet(statement.body.toString('latin1', 0, statement.textEnd))
   }
 
   #parseNamed(at: number, bodyEnd: number, name: string, statement: Statement): 'done' | 'barrier' {

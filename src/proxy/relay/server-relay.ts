@@ -47,6 +47,10 @@ export class ServerRelay {
   isUntouched = false
   /** It is sent again when a plan does not fit. */
   #isArmed = false
+  /** It is sent again, to another server, when only a standby would refuse it. */
+  #isArmedForStandby = false
+  /** The answer was taken back because only a standby refuses what was asked. */
+  isForAnother = false
   /** The answer is taken back: all of it is left out. */
   #takesBack = false
 
@@ -72,19 +76,26 @@ export class ServerRelay {
     if (this.#takesBack) return empty
     this.isUntouched &&= passed.length === 0
     this.#isArmed &&= this.isUntouched
+    this.#isArmedForStandby &&= this.isUntouched
     return passed
   }
 
-  /** The request that was just passed on is alone; `forPlans`: it is sent again when a plan does not fit. */
-  arm(forPlans: boolean): void {
+  /**
+   * The request that was just passed on is alone; `forPlans`: it is sent again when a plan does not fit; `forStandby`:
+   * when only a standby would refuse it.
+   */
+  arm(forPlans: boolean, forStandby: boolean): void {
     this.isUntouched = true
     this.#isArmed = forPlans
+    this.#isArmedForStandby = forStandby
+    this.isForAnother = false
   }
 
   /** Something else was passed on since. */
   disarm(): void {
     this.isUntouched = false
     this.#isArmed = false
+    this.#isArmedForStandby = false
   }
 
   /** Whether the answer that has just ended was taken back. */
@@ -244,8 +255,12 @@ export class ServerRelay {
         } else if (owed.headOutcome?.isBehind && !has(chunk, at, bodyEnd, intervention)) {
           // Whether its client would be told the same is not looked at: it is run as the client has sent it.
           this.#takesBack = this.#isArmed
+        } else if (this.#isArmedForStandby && isStandbyRefusal(chunk, at, bodyEnd)) {
+          this.#takesBack = true
+          this.isForAnother = true
         }
         this.#isArmed = false
+        this.#isArmedForStandby = false
         return owed.failed()
       default:
     }
@@ -288,6 +303,17 @@ export class ServerRelay {
 export function isPlanChanged(chunk: Buffer, start: number, end: number): boolean {
   return has(chunk, start, end, planChanged)
 }
+
+/**
+ * Whether a primary might answer what a standby has refused with this error: it reads only (25006), lacks what a
+ * transaction or table needs (0A000, 55000), was in the way of replay (40001), or does not know a definition yet (42).
+ */
+export function isStandbyRefusal(chunk: Buffer, start: number, end: number): boolean {
+  const body = chunk.subarray(start, end)
+  return standbyRefusals.some(code => body.includes(code))
+}
+
+const standbyRefusals = ['25006', '0A000', '55000', '40001', '42'].map(code => Buffer.from(`\0C${code}`))
 
 function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean {
   return chunk.subarray(start, end).includes(field)

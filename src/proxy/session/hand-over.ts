@@ -31,7 +31,7 @@ export function handOverOf(
   nowMs: number,
 ): Omit<HandOver, 'cancelKey'> {
   return {
-    route: client.route,
+    route: client.door,
     address: client.address,
     user: client.user,
     database: client.database,

@@ -1,0 +1,218 @@
+import { type Consistency, parseConsistency } from '../../config/consistency.ts'
+import { parseRouteWish, type RouteWish } from '../../routing/hints.ts'
+import { readLsn } from '../../topology/lsn.ts'
+import type { Lsn } from '../../topology/types.ts'
+import type { Database } from '../catalog/database.ts'
+import type { Client } from '../client/client.ts'
+import type { LaneRefusal } from '../lanes/counters.ts'
+import type { Sharing } from '../lanes/sharing.ts'
+import { ownSettings } from '../session/own-settings.ts'
+import type { Settings } from '../session/settings.ts'
+import type { PoolLimits } from './limits.ts'
+import type { Demand, Positions } from './positions.ts'
+import type { RoutedCounters } from './routed.ts'
+
+export interface DirectorOptions {
+  sharing: Sharing
+  positions: Positions
+  counters: RoutedCounters
+  limitsOf(client: Client): PoolLimits
+  knowledgeOf(database: string): Database
+  /** Whether there are replicas to read from. */
+  hasReplicas(): boolean
+  /** Where a client's reads go: its home, or a better one. Undefined where the primary is all there is. */
+  replicaFor(client: Client): string | undefined
+  /** Whether the primary may serve what replicas cannot. */
+  mayReadPrimary(): boolean
+}
+
+/** What a session has set for itself. */
+interface Wish {
+  readonly route: RouteWish
+  readonly consistency: Consistency | undefined
+  readonly token: Lsn
+  /** Its transactions only read unless they say otherwise, and are none that a standby cannot run. */
+  readonly readsOnly: boolean
+  /** Its transactions are some that a standby cannot run. */
+  readonly isSerializable: boolean
+}
+
+const noWish: Wish = {
+  route: 'auto',
+  consistency: undefined,
+  token: 0,
+  readsOnly: false,
+  isSerializable: false,
+}
+
+/** How long a read waits for a replica before the primary serves it. */
+const catchUpMs = 20
+/** The same on the port for reads, where clients ask for replicas. */
+const replicaCatchUpMs = 2000
+
+/**
+ * Decides for each request of a client without a server connection whether it goes to the primary or to a replica, and
+ * whether that replica has what it must see. A request goes to a replica when it is one statement that reads and calls
+ * nothing volatile, or begins a transaction that only reads, or when the client says so.
+ */
+export class Director {
+  readonly #options: DirectorOptions
+  readonly #wishes = new WeakMap<Settings, Wish>()
+
+  constructor(options: DirectorOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Sets where `request` goes: `route`, `home`, and `freshOn` when that node can serve it at once. Returns false when
+   * it has to be waited for: `whenReady`.
+   */
+  direct(client: Client, request: Buffer): boolean {
+    client.freshOn = ''
+    client.staysForOne = false
+    client.reading = undefined
+    client.route = client.door
+    const { session } = client
+    if (!session) return true
+    const limits = this.#options.limitsOf(client)
+    if (client.door === 'primary') {
+      client.isSplit = limits.splitsReads && this.#options.hasReplicas()
+      if (!client.isSplit) return true
+    } else if (!this.#options.hasReplicas()) return true
+    const wish = this.#wishOf(session.settings)
+    const demand =
+      client.door === 'primary'
+        ? this.#split(client, request, wish, limits)
+        : demandOf(wish, undefined, limits)
+    if (!demand) return true
+    const node = this.#options.replicaFor(client)
+    if (node === undefined) {
+      this.#options.counters.primary.no_replica++
+      return true
+    }
+    client.route = 'replica'
+    client.home = node
+    client.demand = demand
+    if (this.#options.positions.isFresh(client, node, demand)) {
+      this.#isReady(client, node)
+      return true
+    }
+    if (client.door === 'replica' || this.#options.positions.mayCatchUp(node)) return false
+    this.#toPrimary(client, 'not_fresh')
+    return true
+  }
+
+  /** What a request has to see that may go to a replica; undefined for one that goes to the primary. */
+  #split(client: Client, request: Buffer, wish: Wish, limits: PoolLimits): Demand | undefined {
+    const { counters, knowledgeOf, sharing } = this.#options
+    const { begun } = client
+    if (begun) {
+      const readsOnly = begun.readsOnly ?? wish.readsOnly
+      const demand = demandOf(wish, undefined, limits)
+      const may = readsOnly && !begun.hasFailed && !wish.isSerializable && !client.isRefusedByStandbys
+      const refusal = !may ? 'write' : wish.route === 'primary' ? 'wish' : strongOf(demand)
+      return refusal ? counters.toPrimary(refusal) : demand
+    }
+    const refusal = sharing.examine(client, request, knowledgeOf(client.database))
+    const hints = sharing.hints(request)
+    const demand = demandOf(wish, hints?.consistency, limits)
+    const route = hints?.route ?? wish.route
+    if (route === 'primary') return counters.toPrimary('wish')
+    if (route === 'replica') {
+      client.staysForOne = hints?.route === 'replica'
+      return demand
+    }
+    const reason = reasonOf(refusal) ?? strongOf(demand)
+    if (reason) return counters.toPrimary(reason)
+    if (wish.isSerializable) return counters.toPrimary('write')
+    const { learned } = sharing
+    if (learned?.needsPrimary) return counters.toPrimary('refused')
+    client.reading = learned
+    client.staysForOne = true
+    return demand
+  }
+
+  /** Calls back when the request that was directed can be run; where it goes is set. */
+  whenReady(client: Client, done: () => void): void {
+    const { home } = client
+    const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
+    this.#options.positions.whenFresh(client, home, client.demand, limitMs, isFresh => {
+      // While nobody knows what has to be seen, the port for reads shows what there is.
+      if (isFresh === true || (isFresh === undefined && client.door === 'replica'))
+        this.#isReady(client, home)
+      else if (client.door === 'primary' || this.#options.mayReadPrimary())
+        this.#toPrimary(client, 'not_fresh')
+      else client.avoid(home)
+      done()
+    })
+  }
+
+  /** Calls back whether `node` has what the last request that was directed must see. */
+  whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {
+    const { demand } = client
+    const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
+    this.#options.positions.whenFresh(client, node, demand, limitMs, isFresh => done(isFresh ?? true))
+  }
+
+  #isReady(client: Client, node: string): void {
+    client.freshOn = node
+    client.readOn = node
+    this.#options.counters.replica++
+  }
+
+  #toPrimary(client: Client, reason: 'not_fresh'): void {
+    client.route = 'primary'
+    client.staysForOne = false
+    this.#options.counters.primary[reason]++
+  }
+
+  #wishOf(settings: Settings): Wish {
+    if (settings.values.size === 0) return noWish
+    let wish = this.#wishes.get(settings)
+    if (!wish) {
+      wish = readWish(settings)
+      this.#wishes.set(settings, wish)
+    }
+    return wish
+  }
+}
+
+function readWish({ values }: Settings): Wish {
+  const consistency = values.get(ownSettings.consistency)
+  const isolation = values.get('default_transaction_isolation')?.toLowerCase()
+  return {
+    route: parseRouteWish(values.get(ownSettings.route) ?? '') ?? 'auto',
+    consistency: consistency === undefined ? undefined : parseConsistency(consistency),
+    token: readLsn(values.get(ownSettings.token) ?? '') ?? 0,
+    readsOnly: isTrue(values.get('default_transaction_read_only')),
+    isSerializable: isolation === 'serializable',
+  }
+}
+
+/** As PostgreSQL reads a setting that is on or off. */
+function isTrue(value: string | undefined): boolean {
+  return value !== undefined && /^(on|true|yes|1|t|tr|tru|y|ye)$/i.test(value)
+}
+
+/** By the level alone, which is all that most requests demand. */
+const plainDemands = new WeakMap<Consistency, Demand>()
+
+function demandOf({ consistency, token }: Wish, hinted: Consistency | undefined, limits: PoolLimits): Demand {
+  const level = hinted ?? consistency ?? limits.consistency
+  if (token !== 0) return { consistency: level, token }
+  let demand = plainDemands.get(level)
+  if (!demand) {
+    demand = { consistency: level, token: 0 }
+    plainDemands.set(level, demand)
+  }
+  return demand
+}
+
+function strongOf({ consistency }: Demand): 'strong' | undefined {
+  return consistency.level === 'strong' ? 'strong' : undefined
+}
+
+function reasonOf(refusal: LaneRefusal | undefined): 'unknown' | 'write' | undefined {
+  if (refusal === undefined) return undefined
+  return refusal === 'unknown' || refusal === 'facts_missing' ? 'unknown' : 'write'
+}

@@ -1,0 +1,191 @@
+import type { Clock } from '../../runtime/clock.ts'
+import type { Timer, Timers } from '../../runtime/timers.ts'
+import { endOfRecords, readLsn } from '../../topology/lsn.ts'
+import type { Lsn } from '../../topology/types.ts'
+import { readDataRow, writeQuery } from '../../wire/messages.ts'
+import type { Client } from '../client/client.ts'
+import type { ServerConnection, ServerUser } from '../server.ts'
+import type { AcknowledgedWrites, Mark } from './acknowledged.ts'
+
+export interface NodePositionOptions {
+  clock: Clock
+  timers: Timers
+  writes: AcknowledgedWrites
+  /** A connection to the node with what the client logs in with, for a question of the proxy's own. */
+  borrow: (client: Client, user: ServerUser) => ServerConnection | undefined
+}
+
+/** How far a node was. */
+export interface Position {
+  /** Of a primary what it has written; of a standby what it has replayed. */
+  readonly lsn: Lsn
+  /** The question was sent then: the node was surely not further when whatever was before came to an end. */
+  readonly askedMs: number
+  /** What had been acknowledged by then. */
+  readonly mark: Mark
+}
+
+type Done = (position: Position | undefined) => void
+
+interface Waiter {
+  client: Client
+  done: Done
+}
+
+/** Time between two questions to one node: whoever comes meanwhile shares the next one. */
+const pauseMs = 1
+const timeoutMs = 1000
+/** The connection for questions goes back to its pool when nobody has asked for so long. */
+const idleMs = 2000
+
+const question = writeQuery(`SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+  THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END,
+  pg_catalog.pg_is_in_recovery(),
+  pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))`)
+
+/**
+ * How far one node is, asked for only when somebody needs to know, and once for all who need it at the same time: one
+ * question is on its way, over a connection that is kept for it, and those who come meanwhile get the next.
+ */
+export class NodePosition {
+  latest: Position | undefined
+  readonly #options: NodePositionOptions
+  #server: ServerConnection | undefined
+  #asked: Waiter[] = []
+  #next: Waiter[] = []
+  /** When the question that is on its way was sent; undefined while there is none. */
+  #askingSinceMs: number | undefined
+  #pause: Timer | undefined
+  #timeout: Timer | undefined
+  #usedMs = 0
+  /** Counts up when what was known does not count any more. */
+  #epoch = 0
+
+  constructor(options: NodePositionOptions) {
+    this.#options = options
+  }
+
+  /** A position that was asked for at `afterMs` or later; undefined when it cannot be had. */
+  after(afterMs: number, client: Client, done: Done): void {
+    const { latest } = this
+    if (latest && latest.askedMs >= afterMs) return done(latest)
+    const waiter = { client, done }
+    if (this.#askingSinceMs !== undefined && this.#askingSinceMs >= afterMs) this.#asked.push(waiter)
+    else this.#next.push(waiter)
+    this.#askSoon()
+  }
+
+  #askSoon(): void {
+    if (this.#askingSinceMs !== undefined || this.#pause || this.#next.length === 0) return
+    const sinceMs = this.#options.clock.nowMs() - (this.latest?.askedMs ?? Number.NEGATIVE_INFINITY)
+    if (sinceMs >= pauseMs) return this.#ask()
+    this.#pause = this.#options.timers.after(pauseMs, () => {
+      this.#pause = undefined
+      this.#ask()
+    })
+  }
+
+  #ask(): void {
+    const { clock, timers } = this.#options
+    this.#asked = this.#next
+    this.#next = []
+    const [first] = this.#asked
+    if (!first) return
+    this.#usedMs = clock.nowMs()
+    this.#askingSinceMs = this.#usedMs
+    this.#timeout = timers.after(timeoutMs, () => this.#fail())
+    const server = this.#server
+    if (server) return this.#send(server)
+    const opened = this.#options.borrow(first.client, this.#user())
+    if (!opened) return this.#fail()
+    this.#server = opened
+    if (opened.isActive) this.#send(opened)
+  }
+
+  #send(server: ServerConnection): void {
+    const { clock, writes } = this.#options
+    const epoch = this.#epoch
+    const askedMs = clock.nowMs()
+    this.#askingSinceMs = askedMs
+    const mark = writes.mark()
+    server.ask(question, 1, ({ failed, replies }) => {
+      if (this.#server !== server || this.#epoch !== epoch) return
+      const row = replies[0]?.rows[0]
+      const lsn = failed || !row ? undefined : readPosition(readDataRow(row))
+      if (lsn === undefined) return this.#fail()
+      this.#finish({ lsn, askedMs, mark })
+    })
+  }
+
+  #finish(position: Position | undefined): void {
+    this.#timeout?.cancel()
+    this.#timeout = undefined
+    this.#askingSinceMs = undefined
+    if (position) this.latest = position
+    const asked = this.#asked
+    this.#asked = []
+    for (const { done } of asked) done(position)
+    this.#askSoon()
+  }
+
+  /** Nobody is kept waiting: the node cannot tell now. */
+  #fail(): void {
+    const server = this.#server
+    this.#server = undefined
+    this.#epoch++
+    const waiting = this.#next
+    this.#next = []
+    this.#asked.push(...waiting)
+    this.#finish(undefined)
+    server?.destroy()
+  }
+
+  #user(): ServerUser {
+    return {
+      onChallenge: () => this.#fail(),
+      onLoginNotice: () => undefined,
+      onServerReady: server => {
+        if (server !== this.#server) return server.destroy()
+        if (server.challenged) this.#fail()
+        else if (this.#askingSinceMs !== undefined) this.#send(server)
+      },
+      onLoginFailed: server => {
+        if (server === this.#server || this.#server === undefined) this.#fail()
+      },
+      onAside: () => undefined,
+      onStatementsGone: () => undefined,
+      onRetry: () => undefined,
+      onServerData: () => undefined,
+      onServerWritable: () => undefined,
+      onServerLost: server => {
+        if (server !== this.#server) return
+        this.#server = undefined
+        if (this.#askingSinceMs !== undefined) this.#fail()
+      },
+    }
+  }
+
+  /** Now and then. */
+  tick(nowMs: number): void {
+    const server = this.#server
+    if (!server || this.#askingSinceMs !== undefined || nowMs - this.#usedMs < idleMs) return
+    this.#server = undefined
+    server.checkIn()
+  }
+
+  /** The node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */
+  forget(): void {
+    this.latest = undefined
+    if (this.#askingSinceMs !== undefined) return this.#fail()
+    const server = this.#server
+    this.#server = undefined
+    server?.destroy()
+  }
+}
+
+function readPosition([lsn, isStandby, segmentBytes]: readonly (string | undefined)[]): Lsn | undefined {
+  if (lsn === undefined) return undefined
+  const position = readLsn(lsn)
+  if (position === undefined) return undefined
+  return isStandby === 't' ? position : endOfRecords(position, Number(segmentBytes))
+}

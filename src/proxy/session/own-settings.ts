@@ -1,0 +1,77 @@
+import { consistencyForms, parseConsistency } from '../../config/consistency.ts'
+import { parseRouteWish } from '../../routing/hints.ts'
+import { readLsn } from '../../topology/lsn.ts'
+import { writeErrorResponse } from '../../wire/messages.ts'
+
+/** Settings that are pgherd's own: any session can set them, as PostgreSQL takes any name with a dot. */
+export const ownSettings = {
+  route: 'pgherd.route',
+  consistency: 'pgherd.consistency',
+  token: 'pgherd.token',
+} as const
+
+const forms: Readonly<Record<string, { isValid: (value: string) => boolean; expected: string }>> = {
+  [ownSettings.route]: {
+    isValid: value => parseRouteWish(value) !== undefined,
+    expected: '`auto`, `primary` or `replica`',
+  },
+  [ownSettings.consistency]: {
+    isValid: value => parseConsistency(value) !== undefined,
+    expected: consistencyForms,
+  },
+  [ownSettings.token]: {
+    isValid: value => value === '' || readLsn(value) !== undefined,
+    expected: 'what `SHOW pgherd.token` has given, as 0/3000148',
+  },
+}
+
+const prefix = 'pgherd.'
+
+/** Whether a statement that sets something of these names has to be looked at. */
+export function setsOwn(names: readonly string[]): boolean {
+  return names.some(name => name.startsWith(prefix))
+}
+
+/** The ErrorResponse for a SET of one of these settings to what it cannot be; `text` one character a byte. */
+export function refusalOfSet(text: string): Buffer | undefined {
+  const set =
+    /^\s*set\s+(?:session\s+|local\s+)?(pgherd\.\w+)\s*(?:=|\bto\b)\s*('[^']*'|[\w.:/-]+)\s*;?\s*$/i.exec(
+      text,
+    )
+  if (!set) return undefined
+  const name = set[1]!.toLowerCase()
+  const value = set[2]!.replace(/^'|'$/g, '')
+  const form = Object.hasOwn(forms, name) ? forms[name] : undefined
+  if (/^default$/i.test(set[2]!) || form?.isValid(value)) return undefined
+  if (!form) {
+    return writeErrorResponse({
+      severity: 'ERROR',
+      code: '42704',
+      message: `unrecognized configuration parameter "${name}"`,
+      hint: `pgherd knows ${Object.keys(forms).join(', ')}.`,
+    })
+  }
+  return writeErrorResponse({
+    severity: 'ERROR',
+    code: '22023',
+    message: `invalid value for parameter "${name}": "${value}"`,
+    hint: `It must be ${form.expected}.`,
+  })
+}
+
+const longestShow = 64
+
+/** Whether `text[start, end)` is `SHOW pgherd.token`; costs a look at two letters for any other. */
+export function showsToken(text: Buffer, start: number, end: number): boolean {
+  if ((text[start]! | 0x20) !== 0x73 || (text[start + 1]! | 0x20) !== 0x68 || end - start > longestShow)
+    return false
+  return /^show\s+pgherd\.token\s*;?\s*$/i.test(text.toString('latin1', start, end))
+}
+
+/**
+ * What answers `SHOW pgherd.token`: how far the server is, which is at least as far as whatever the session has written
+ * or read. Another proxy's reads can be told to see as much.
+ */
+export const tokenQuery =
+  'SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ' +
+  'ELSE pg_catalog.pg_current_wal_insert_lsn() END)::text AS "pgherd.token"'

@@ -1,0 +1,230 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import type { Client } from 'pg'
+import type { Host } from '../../src/cli/host.ts'
+import { proxyCounters } from '../support/counters.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { caughtUp, connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { until } from '../support/wait.ts'
+
+/** Reads and writes on one port: every statement goes where it is right. */
+let cluster: TestCluster
+let host: Host
+let port: number
+
+const primary = (): number => cluster.primary.port
+/** Where a statement ran, said by the server; it reads a table, so that it is no constant. */
+const place = `select current_setting('port')::int as port, count(*)::int as n from items`
+
+before(async () => {
+  cluster = await startTestCluster({ replicas: 2 })
+  await cluster.primary.query(`create table items (id int primary key, name text);
+    insert into items select i, 'name ' || i from generate_series(1, 100) i;
+    create unlogged table notes (id int);
+    create function loud(int) returns int language sql volatile as 'select $1';
+    create function quiet(int) returns int language sql stable as 'select $1';
+    create view all_items as select * from items;
+    create sequence numbers`)
+  for (const replica of cluster.replicas) await caughtUp(cluster.primary, replica)
+  host = await startTestHost(
+    await testConfig(
+      [cluster.primary, ...cluster.replicas].map(({ name, port: at }) => ({ name, port: at })),
+      { 'proxy.workers': 2 },
+    ),
+  )
+  port = host.config.proxy.port
+  await untilRolesAreKnown(host)
+})
+
+after(async () => {
+  await host?.stop()
+  await cluster?.stop()
+})
+
+const replicaPorts = (): number[] => cluster.replicas.map(each => each.port)
+
+async function withClient<T>(use: (client: Client) => Promise<T>, options = ''): Promise<T> {
+  const client = await connect(port, options === '' ? {} : { options })
+  try {
+    return await use(client)
+  } finally {
+    await client.end()
+  }
+}
+
+/** Where a statement runs when it was seen often enough to be known. */
+async function placeOf(client: Client, sql: string): Promise<number> {
+  let at = 0
+  for (let each = 0; each < 10; each++) at = Number((await client.query(sql)).rows[0].port)
+  return at
+}
+
+async function untilReadsAreRouted(): Promise<void> {
+  await withClient(client =>
+    until('reads go to replicas', async () =>
+      replicaPorts().includes(Number((await client.query(place)).rows[0].port)),
+    ),
+  )
+}
+
+describe('reads and writes on one port', () => {
+  before(untilReadsAreRouted)
+
+  const reads: Record<string, string> = {
+    'a select': place,
+    'a view': `select current_setting('port') as port, max(id) from all_items`,
+    'a stable function': `select current_setting('port') as port, quiet(1) from items`,
+    'a CTE': `with a as (select * from items) select current_setting('port') as port from a`,
+  }
+  for (const [what, sql] of Object.entries(reads)) {
+    test(`${what} goes to a replica`, async () => {
+      await withClient(async client => assert.ok(replicaPorts().includes(await placeOf(client, sql))))
+    })
+  }
+
+  const writes: Record<string, string> = {
+    'a volatile function': `select current_setting('port') as port, loud(1) from items`,
+    'a row lock': `select current_setting('port') as port, id from items where id = 1 for update`,
+    'a writing CTE': `with a as (update items set name = name where id = 1 returning *)
+      select current_setting('port') as port from a`,
+    nextval: `select current_setting('port') as port, nextval('numbers')`,
+    'an advisory lock': `select current_setting('port') as port, pg_advisory_xact_lock(1)`,
+    'what a hint sends there': `/* pgherd: route=primary */ ${place}`,
+    'a strong read': `/* pgherd: consistency=strong */ ${place}`,
+  }
+  for (const [what, sql] of Object.entries(writes)) {
+    test(`${what} goes to the primary`, async () => {
+      await withClient(async client => assert.equal(await placeOf(client, sql), primary()))
+    })
+  }
+
+  test('prepared statements too', async () => {
+    await withClient(async client => {
+      const ports = new Set<number>()
+      for (let each = 0; each < 8; each++) {
+        const read = await client.query({ name: 'one', text: `${place} where id > $1`, values: [each] })
+        assert.equal(read.rows[0].n, 100 - each)
+        ports.add(read.rows[0].port)
+      }
+      assert.ok([...ports].some(each => replicaPorts().includes(each)))
+    })
+  })
+
+  test('a transaction stays where it began: on the primary, or on a replica when it only reads', async () => {
+    await withClient(async client => {
+      await client.query('begin')
+      assert.equal(await placeOf(client, place), primary())
+      await client.query('commit')
+      await client.query('begin read only')
+      const at = await placeOf(client, place)
+      assert.ok(replicaPorts().includes(at))
+      assert.equal(await placeOf(client, `select current_setting('port') as port, loud(1)`), at)
+      await assert.rejects(client.query(`insert into items values (0, 'x')`), { code: '25006' })
+      await client.query('rollback')
+      await client.query('begin read only isolation level serializable')
+      assert.equal(await placeOf(client, place), primary())
+      await client.query('commit')
+      await client.query(`insert into items values (1000, 'x')`)
+      await client.query('delete from items where id = 1000')
+    })
+  })
+
+  test('sessions and hints say where, and what they cannot say is refused', async () => {
+    await withClient(async client => {
+      await client.query(`set pgherd.route = 'primary'`)
+      assert.equal(await placeOf(client, place), primary())
+      await client.query(`set pgherd.route = replica`)
+      assert.ok(
+        replicaPorts().includes(await placeOf(client, `select current_setting('port') as port, loud(2)`)),
+      )
+      await client.query(`reset pgherd.route`)
+      await client.query(`set pgherd.consistency to 'strong'`)
+      assert.equal(await placeOf(client, place), primary())
+      await client.query(`set pgherd.consistency = 'bounded:1000'`)
+      assert.ok(replicaPorts().includes(await placeOf(client, place)))
+      for (const wrong of [
+        `set pgherd.consistency = 'cusal'`,
+        `set pgherd.route = 'standby'`,
+        `set pgherd.token = 'x'`,
+        `set session pgherd.route to 7`,
+      ])
+        await assert.rejects(client.query(wrong), { code: '22023' }, wrong)
+      assert.equal(
+        (await client.query('show pgherd.consistency')).rows[0]['pgherd.consistency'],
+        'bounded:1000',
+      )
+    })
+    await withClient(
+      async client => assert.equal(await placeOf(client, place), primary()),
+      '-c pgherd.route=primary',
+    )
+  })
+
+  test('a token tells another session what to see', async () => {
+    await withClient(async writer => {
+      await writer.query('insert into items values (2000)')
+      for (const values of [undefined, []]) {
+        const { rows } = await writer.query({ text: 'SHOW pgherd.token', ...(values && { values }) })
+        assert.match(rows[0]['pgherd.token'], /^[0-9A-F]+\/[0-9A-F]+$/)
+        await withClient(async reader => {
+          await reader.query(`set pgherd.token = '${rows[0]['pgherd.token']}'`)
+          await reader.query(`set pgherd.consistency = 'eventual'`)
+          const seen = `select current_setting('port')::int as port from items where id = 2000`
+          assert.ok(replicaPorts().includes(await placeOf(reader, seen)))
+          // What no replica will have for long, the primary serves.
+          await reader.query(`set pgherd.token = 'F/FFFFFFFF'`)
+          assert.equal(await placeOf(reader, seen), primary())
+        })
+      }
+      await writer.query('delete from items where id = 2000')
+    })
+  })
+
+  test('what only a standby refuses runs on the primary, and is remembered', async () => {
+    const before = (await proxyCounters(host.config.admin.port)).routed.primary.refused
+    await withClient(async client => {
+      for (let each = 0; each < 10; each++)
+        assert.deepEqual((await client.query('select count(*)::int as n from notes')).rows, [{ n: 0 }])
+    })
+    const refused = async (): Promise<number> =>
+      (await proxyCounters(host.config.admin.port)).routed.primary.refused - before
+    await until('it is counted', async () => (await refused()) > 1)
+  })
+
+  test('an error is the client’s, wherever it comes from', async () => {
+    await withClient(async client => {
+      for (let each = 0; each < 5; each++)
+        await assert.rejects(client.query('select 1 / (id - id) from items'), { code: '22012' })
+    })
+  })
+
+  test('a client that was not asked does not learn of standbys', async () => {
+    await withClient(async client => {
+      assert.ok(replicaPorts().includes(await placeOf(client, place)))
+      assert.equal((await client.query('show transaction_read_only')).rows[0].transaction_read_only, 'off')
+      assert.equal((await client.query('select pg_is_in_recovery() as is')).rows[0].is, false)
+    })
+  })
+
+  test('what was written is read, at once and by everybody', async () => {
+    const clients = await Promise.all(Array.from({ length: 6 }, () => connect(port)))
+    try {
+      await query(port, 'create table if not exists counters (id int primary key, value int)')
+      await query(port, 'insert into counters values (1, 0) on conflict do nothing')
+      for (let value = 1; value <= 60; value++) {
+        await clients[value % 6]!.query('update counters set value = $1 where id = 1', [value])
+        const seen = await Promise.all(
+          clients.map(client => client.query('select value from counters where id = 1')),
+        )
+        assert.deepEqual(
+          seen.map(({ rows }) => rows[0].value),
+          clients.map(() => value),
+        )
+      }
+      const { routed } = await proxyCounters(host.config.admin.port)
+      assert.ok(routed.replica > 100, JSON.stringify(routed))
+    } finally {
+      await Promise.all(clients.map(client => client.end()))
+    }
+  })
+})

@@ -7,6 +7,8 @@ import type { Random } from '../runtime/random.ts'
 import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { StatementClasses } from '../sql/statement-classes.ts'
+import { applyChange } from '../topology/change.ts'
+import type { Topology } from '../topology/types.ts'
 import { type Database, Databases } from './catalog/database.ts'
 import { type CancelKey, CancelKeys, readSecret } from './client/cancels.ts'
 import { Client } from './client/client.ts'
@@ -97,6 +99,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #asked = new Map<number, () => void>()
   readonly #doors: Doors
   readonly #reports: LoadReports
+  #topology: Topology | undefined
   #requests = 0
   #stopping = false
   /** It ends when its last client has gone. */
@@ -212,8 +215,9 @@ export class Worker implements ClientHost, StartupHost {
         })
         return
       case 'topology':
-        this.#dispatcher.setTopology(message.topology)
-        this.#options.send({ kind: 'applied', revision: message.topology.intentRevision })
+        this.#topology = applyChange(this.#topology, message.change)
+        this.#dispatcher.setTopology(this.#topology)
+        this.#options.send({ kind: 'applied', revision: this.#topology.intentRevision })
         this.#sendCounters()
         return
       case 'cancel':

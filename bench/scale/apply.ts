@@ -16,6 +16,8 @@ import { Agents, endProgram, Usage } from './run.ts'
 export interface ApplyAsked {
   nodes: number
   workers: number
+  /** Who ask meanwhile. */
+  clients: number
   rounds: number
   seconds: number
 }
@@ -23,7 +25,6 @@ export interface ApplyAsked {
 /** What a row of the result is about: the reports of this proxy's own cluster, or as many of another one. */
 export type Row = Record<string, string | number>
 
-const clients = 4
 const settleMs = 2000
 /** A client asks this often: what waits is told apart from what the machine can do at most. */
 const askEveryMs = 4
@@ -32,7 +33,7 @@ const askEveryMs = 4
  * One proxy and its workers in front of one server, while every node of a made-up fleet reports once a second: to
  * the cluster of this proxy in one turn, to another one in the next. So the machine has the same to do in both.
  */
-export async function measureApply({ nodes, rounds, seconds, workers }: ApplyAsked): Promise<Row[]> {
+export async function measureApply({ clients, nodes, rounds, seconds, workers }: ApplyAsked): Promise<Row[]> {
   const etcd = await EtcdCluster.start()
   const postgres = await startTestCluster()
   const folder = await mkdtemp(join(tmpdir(), 'pgherd-scale-'))
@@ -65,7 +66,7 @@ export async function measureApply({ nodes, rounds, seconds, workers }: ApplyAsk
       for (const cluster of round % 2 === 0 ? ['other', 'main'] : ['main', 'other']) {
         agents.turnTo(cluster)
         await pause(systemTimers, settleMs)
-        rows.push(await turn(agents, cluster, proxyPort, pids, seconds))
+        rows.push(await turn(agents, cluster, { port: proxyPort, pids, seconds, clients }))
       }
     }
     return rows
@@ -78,16 +79,17 @@ export async function measureApply({ nodes, rounds, seconds, workers }: ApplyAsk
 
 const mainProgram = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
-async function turn(
-  agents: Agents,
-  cluster: string,
-  port: number,
-  pids: Record<string, number>,
-  seconds: number,
-): Promise<Row> {
+interface Turn {
+  port: number
+  pids: Record<string, number>
+  seconds: number
+  clients: number
+}
+
+async function turn(agents: Agents, cluster: string, { clients, pids, port, seconds }: Turn): Promise<Row> {
   const written = agents.told.written[cluster] ?? 0
   const usage = new Usage(pids)
-  const asking = ask(port, seconds * 1000)
+  const asking = ask(port, clients, seconds * 1000)
   await pause(systemTimers, seconds * 1000)
   const percent = usage.percent()
   const changes = (agents.told.written[cluster] ?? 0) - written
@@ -104,7 +106,7 @@ async function turn(
 }
 
 /** Latencies of short queries, in ms, sorted. */
-async function ask(port: number, durationMs: number): Promise<Float64Array> {
+async function ask(port: number, clients: number, durationMs: number): Promise<Float64Array> {
   const latencies: number[] = []
   const endMs = systemClock.nowMs() + durationMs
   const work = async (): Promise<void> => {

@@ -15,11 +15,12 @@ const { positionals, values } = parseArgs({
     proxies: { type: 'string', default: '10' },
     workers: { type: 'string', default: '2' },
     rounds: { type: 'string', default: '4' },
+    clients: { type: 'string', default: '4' },
     seconds: { type: 'string', default: '3' },
   },
 })
 const numbers = Object.fromEntries(Object.entries(values).map(([key, value]) => [key, Number(value)]))
-const asked = { nodes: 0, proxies: 0, workers: 0, rounds: 0, seconds: 0, ...numbers }
+const asked = { nodes: 0, proxies: 0, workers: 0, clients: 0, rounds: 0, seconds: 0, ...numbers }
 if (positionals[0] === 'apply') console.table(await measureApply(asked))
 else if (positionals[0] === 'fan-out') console.table(await measureFanOut(asked))
 else {

@@ -7,7 +7,7 @@ import type { Random } from '../runtime/random.ts'
 import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { StatementClasses } from '../sql/statement-classes.ts'
-import { applyChange } from '../topology/change.ts'
+import { applyChange, type TopologyChange } from '../topology/change.ts'
 import type { Topology } from '../topology/types.ts'
 import { type Database, Databases } from './catalog/database.ts'
 import { type CancelKey, CancelKeys, readSecret } from './client/cancels.ts'
@@ -182,6 +182,15 @@ export class Worker implements ClientHost, StartupHost {
     this.#options.send({ kind: 'ready' })
   }
 
+  #setTopology(change: TopologyChange): void {
+    const before = this.#topology?.intentRevision
+    this.#topology = applyChange(this.#topology, change)
+    this.#dispatcher.setTopology(this.#topology)
+    this.#options.send({ kind: 'applied', revision: this.#topology.intentRevision })
+    // Whoever has changed the intent waits to see what becomes of the sessions.
+    if (this.#topology.intentRevision !== before) this.#sendCounters()
+  }
+
   #tick(): void {
     this.#dispatcher.tick()
     const { pool, users } = this.#settings
@@ -215,10 +224,7 @@ export class Worker implements ClientHost, StartupHost {
         })
         return
       case 'topology':
-        this.#topology = applyChange(this.#topology, message.change)
-        this.#dispatcher.setTopology(this.#topology)
-        this.#options.send({ kind: 'applied', revision: this.#topology.intentRevision })
-        this.#sendCounters()
+        this.#setTopology(message.change)
         return
       case 'cancel':
         this.#cancelHere(message.processId, Buffer.from(message.secret, 'hex'), found =>

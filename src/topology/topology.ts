@@ -1,6 +1,7 @@
 import { type Decisions, decide } from './decide.ts'
 import { type Known, knownOf } from './evidence.ts'
 import { judge } from './judge.ts'
+import { isSame } from './same.ts'
 import type { ClusterState } from './state.ts'
 import type { Settings, Topology, TopologyNode } from './types.ts'
 
@@ -41,7 +42,7 @@ interface Judged {
  */
 export class TopologyBuilder {
   readonly #cluster: string
-  #judged = new Map<string, Judged>()
+  readonly #judged = new Map<string, Judged>()
   /** All that `judge` takes from the decisions of the last snapshot. */
   #basis = ''
 
@@ -71,16 +72,21 @@ export class TopologyBuilder {
   #judge(nodes: readonly Known[], decisions: Decisions, settings: Required<Settings>): TopologyNode[] {
     const basis = basisOf(decisions, settings)
     const isSameBasis = basis === this.#basis
-    const before = this.#judged
     this.#basis = basis
-    this.#judged = new Map()
-    return nodes.map(known => {
-      const last = before.get(known.draft.name)
-      const isSame = isSameBasis && last?.known === known
-      const node = isSame ? last.node : shared(last?.node, judge(known, decisions, settings))
+    const judged = nodes.map(known => {
+      const last = this.#judged.get(known.draft.name)
+      if (isSameBasis && last?.known === known) return last.node
+      const node = shared(last?.node, judge(known, decisions, settings))
       this.#judged.set(known.draft.name, { known, node })
       return node
     })
+    if (this.#judged.size > nodes.length) this.#forgetAllBut(nodes)
+    return judged
+  }
+
+  #forgetAllBut(nodes: readonly Known[]): void {
+    const names = new Set(nodes.map(({ draft }) => draft.name))
+    for (const name of this.#judged.keys()) if (!names.has(name)) this.#judged.delete(name)
   }
 }
 
@@ -92,17 +98,6 @@ function basisOf({ candidates, denied, leader, primary, seconds }: Decisions, se
 /** The object that was there before, when the new one says the same. */
 function shared(before: TopologyNode | undefined, after: TopologyNode): TopologyNode {
   return before && isSame(before, after) ? before : after
-}
-
-/** Whether two plain values say the same; objects of one kind, with their fields in the same order. */
-function isSame(a: unknown, b: unknown): boolean {
-  if (Object.is(a, b)) return true
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
-  const [ofA, ofB] = [Object.entries(a), Object.entries(b)]
-  return (
-    ofA.length === ofB.length &&
-    ofA.every(([key, value], at) => key === ofB[at]![0] && isSame(value, ofB[at]![1]))
-  )
 }
 
 function effectiveSettings(fleet: Settings | undefined, defaults: TopologyDefaults): Required<Settings> {

@@ -60,6 +60,11 @@ export function processorMs(table: ProcessTable, root: number | undefined): numb
   }, 0)
 }
 
+/** That of one process alone. */
+export function processorMsOf(pid: number): number {
+  return ownProcessorMs(pid, 2)
+}
+
 /** In nanoseconds, as the scheduler counts: in ticks a thousand processes that each do little seem to do nothing. */
 function ownProcessorMs(pid: number, threads: number): number {
   const counts = threads === 1 ? [readOrEmpty(`/proc/${pid}/schedstat`)] : threadCounts(pid)

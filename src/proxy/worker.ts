@@ -8,6 +8,8 @@ import type { SharedCounters } from '../runtime/shared-counters.ts'
 import { stopReading } from '../runtime/sockets.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { StatementClasses } from '../sql/statement-classes.ts'
+import { applyChange, type TopologyChange } from '../topology/change.ts'
+import type { Topology } from '../topology/types.ts'
 import { type Database, Databases } from './catalog/database.ts'
 import { type CancelKey, CancelKeys, readSecret } from './client/cancels.ts'
 import { Client } from './client/client.ts'
@@ -104,6 +106,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #asked = new Map<number, () => void>()
   readonly #doors: Doors
   readonly #reports: LoadReports
+  #topology: Topology | undefined
   #requests = 0
   #stopping = false
   /** It ends when its last client has gone. */
@@ -199,6 +202,15 @@ export class Worker implements ClientHost, StartupHost {
     this.#options.send({ kind: 'ready' })
   }
 
+  #setTopology(change: TopologyChange): void {
+    const before = this.#topology?.intentRevision
+    this.#topology = applyChange(this.#topology, change)
+    this.#dispatcher.setTopology(this.#topology)
+    this.#options.send({ kind: 'applied', revision: this.#topology.intentRevision })
+    // Whoever has changed the intent waits to see what becomes of the sessions.
+    if (this.#topology.intentRevision !== before) this.#sendCounters()
+  }
+
   #tick(): void {
     this.#dispatcher.tick()
     const { pool, users } = this.#settings
@@ -232,9 +244,7 @@ export class Worker implements ClientHost, StartupHost {
         })
         return
       case 'topology':
-        this.#dispatcher.setTopology(message.topology)
-        this.#options.send({ kind: 'applied', revision: message.topology.intentRevision })
-        this.#sendCounters()
+        this.#setTopology(message.change)
         return
       case 'cancel':
         this.#cancelHere(message.processId, Buffer.from(message.secret, 'hex'), found =>

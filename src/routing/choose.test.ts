@@ -120,9 +120,12 @@ test('no candidate, no choice', () => {
   )
 })
 
+const named = (nodes: TopologyNode[], wanted: string): TopologyNode | undefined =>
+  nodes.find(({ name }) => name === wanted)
+
 test('who may stay: a session for writes only on the one primary', () => {
   const stays = (nodes: TopologyNode[], over: Partial<Topology> = {}): string =>
-    judgeSession(topology(nodes, over), 'primary', 'a')
+    judgeSession(topology(nodes, over), 'primary', named(nodes, 'a'))
   assert.equal(stays([primary('a')]), 'stay')
   assert.equal(stays([primary('a', { accepting: false, writable: false })]), 'stay')
   assert.equal(stays([primary('a', { state: 'drain', writable: false })]), 'drain')
@@ -136,7 +139,7 @@ test('who may stay: a session for writes only on the one primary', () => {
 })
 
 test('who may stay: a session for reads also on a replica that lags, not on one that is drained or promoted', () => {
-  const stays = (nodes: TopologyNode[]): string => judgeSession(topology(nodes), 'replica', 'b')
+  const stays = (nodes: TopologyNode[]): string => judgeSession(topology(nodes), 'replica', named(nodes, 'b'))
   assert.equal(stays([node('b')]), 'stay')
   assert.equal(stays([node('b', { readable: false, reasons: ['lag'] })]), 'stay')
   assert.equal(stays([node('b', { state: 'drain', readable: false })]), 'drain')

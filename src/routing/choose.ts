@@ -60,9 +60,10 @@ export function leastLoaded(
  */
 export type Verdict = 'stay' | 'move' | 'drain' | 'cut'
 
-export function judgeSession(topology: Topology, route: Route, name: string): Verdict {
-  const node = topology.nodes.find(each => each.name === name)
+/** `node`: undefined when it is in the topology no more. */
+export function judgeSession(topology: Topology, route: Route, node: TopologyNode | undefined): Verdict {
   if (!node) return 'drain'
+  const { name } = node
   if (route === 'primary') {
     // Out of reach is not demoted: only another role, another primary or a second claimant ends a session.
     const demoted =

@@ -7,8 +7,8 @@ import { type Entry, type Store, StoreError, type Watch, type WatchEvent } from 
 export interface MirrorOptions {
   /**
    * Called with everything under the prefix as of `revision`, first when it is known and then after every change.
-   * `changedKeys` names what differs from the call before; undefined means that anything may. The map is a copy
-   * that is never touched again. Revisions only grow.
+   * `changedKeys` names what differs from the call before; undefined means that anything may. The map goes on to
+   * change: a copy for each of a thousand changes a second would cost more than all else. Revisions only grow.
    */
   onChange(entries: ReadonlyMap<string, Entry>, revision: number, changedKeys: string[] | undefined): void
   timers: Timers
@@ -41,7 +41,7 @@ class StoreMirror implements Mirror {
   private readonly backoff: Backoff
   private readonly closed = new AbortController()
   private becomeReady: () => void = () => undefined
-  private entries: ReadonlyMap<string, Entry> = new Map()
+  private entries = new Map<string, Entry>()
   private revision = 0
   private watch: Watch | undefined
 
@@ -100,23 +100,18 @@ class StoreMirror implements Mirror {
 
   private applyEvents(events: WatchEvent[], revision: number): void {
     if (this.closed.signal.aborted || revision <= this.revision) return
-    const entries = new Map(this.entries)
     for (const { kind, entry } of events) {
-      if (kind === 'put') entries.set(entry.key, entry)
-      else entries.delete(entry.key)
+      if (kind === 'put') this.entries.set(entry.key, entry)
+      else this.entries.delete(entry.key)
     }
     this.emit(
-      entries,
+      this.entries,
       revision,
       events.map(({ entry }) => entry.key),
     )
   }
 
-  private emit(
-    entries: ReadonlyMap<string, Entry>,
-    revision: number,
-    changedKeys: string[] | undefined,
-  ): void {
+  private emit(entries: Map<string, Entry>, revision: number, changedKeys: string[] | undefined): void {
     this.entries = entries
     this.revision = revision
     try {

@@ -8,7 +8,15 @@ import {
   decodeSettings,
 } from './codec.ts'
 import type { Keys } from './keys.ts'
-import type { Leader, NodeIntent, NodeStatus, Observation, ProxyStatus, Settings } from './types.ts'
+import type {
+  Leader,
+  NodeFacts,
+  NodeIntent,
+  NodeStatus,
+  Observation,
+  ProxyStatus,
+  Settings,
+} from './types.ts'
 
 /** A decoded value with the revisions it stood at. */
 export interface Versioned<T> {
@@ -40,20 +48,27 @@ export class ClusterState {
   readonly #keys: Keys
   /** Revision of the newest event of each key, deletes included. */
   readonly #revisions = new Map<string, number>()
+  /** What `nodeNames` answers, until a name comes or goes. */
+  #names: readonly string[] | undefined
 
   constructor(keys: Keys) {
     this.#keys = keys
   }
 
-  put(entry: Entry): void {
+  /** Whether that may change a decision; false when it is about figures, about a proxy, or old. */
+  put(entry: Entry): boolean {
     const isNewest = this.#advance(entry.key, entry.modRevision)
     const statusName = after(entry.key, this.#keys.nodeStatuses)
-    if (statusName !== undefined) this.#rememberStatus(statusName, entry)
+    if (statusName !== undefined) return this.#putStatus(statusName, entry, isNewest)
     if (isNewest) this.#assign(entry.key, entry)
+    return isNewest && !this.#isOfProxy(entry.key)
   }
 
-  delete(key: string, revision: number): void {
-    if (this.#advance(key, revision)) this.#assign(key, undefined)
+  /** Whether that may change a decision. */
+  delete(key: string, revision: number): boolean {
+    if (!this.#advance(key, revision)) return false
+    this.#assign(key, undefined)
+    return !this.#isOfProxy(key)
   }
 
   /** Takes a complete listing: what it does not contain is gone. */
@@ -70,9 +85,14 @@ export class ClusterState {
     this.revision = Math.max(this.revision, revision)
   }
 
-  observe(name: string, observation: Observation): void {
+  /** Whether that may change a decision. */
+  observe(name: string, observation: Observation): boolean {
     const known = this.observations.get(name)
-    if (!known || known.seq < observation.seq) this.observations.set(name, observation)
+    if (known && known.seq >= observation.seq) return false
+    this.observations.set(name, observation)
+    if (!known || known.reachable !== observation.reachable) return true
+    const [before, after] = [known.facts, observation.facts]
+    return before === undefined || after === undefined || factsDecide(before, after)
   }
 
   /** Drops what was seen first hand, when the agent's word is good again. */
@@ -84,11 +104,13 @@ export class ClusterState {
   forget(name: string): void {
     if (!this.nodeStatuses.has(name)) this.lastStatuses.delete(name)
     this.observations.delete(name)
+    this.#names = undefined
   }
 
   /** Names of all nodes, declared or reported, sorted. */
-  nodeNames(): string[] {
-    return [...new Set([...this.nodeIntents.keys(), ...this.lastStatuses.keys()])].sort()
+  nodeNames(): readonly string[] {
+    this.#names ??= [...new Set([...this.nodeIntents.keys(), ...this.lastStatuses.keys()])].sort()
+    return this.#names
   }
 
   /** Whether an event of this revision is the newest of its key; remembers it when so. */
@@ -100,11 +122,28 @@ export class ClusterState {
     return true
   }
 
-  #rememberStatus(name: string, entry: Entry): void {
-    const known = this.lastStatuses.get(name)
-    if (known && known.modRevision >= entry.modRevision) return
-    const { value } = decodeNodeStatus(entry.value)
-    if (value) this.lastStatuses.set(name, versioned(value, entry))
+  #isOfProxy(key: string): boolean {
+    return key.startsWith(this.#keys.proxyStatuses)
+  }
+
+  /** One that is not the newest of its key can still be the last that was said of the node. */
+  #putStatus(name: string, entry: Entry, isNewest: boolean): boolean {
+    const last = this.lastStatuses.get(name)
+    const isLast = !last || last.modRevision < entry.modRevision
+    if (!isNewest && !isLast) return false
+    const { value, problem } = decodeNodeStatus(entry.value)
+    const status = value && versioned(value, entry)
+    if (isLast && status) {
+      if (!last) this.#names = undefined
+      this.lastStatuses.set(name, status)
+    }
+    if (!isNewest) return isLast
+    const before = this.nodeStatuses.get(name)?.value
+    this.problems.delete(entry.key)
+    if (problem !== undefined) this.problems.set(entry.key, `${entry.key}: ${problem}`)
+    if (status) this.nodeStatuses.set(name, status)
+    else this.nodeStatuses.delete(name)
+    return !before || !value || statusDecides(before, value)
   }
 
   #has(key: string): boolean {
@@ -125,8 +164,10 @@ export class ClusterState {
     const intentName = after(key, keys.nodeIntents)
     const statusName = after(key, keys.nodeStatuses)
     const proxyId = after(key, keys.proxyStatuses)
-    if (intentName !== undefined) this.#assignIn(this.nodeIntents, intentName, entry, decodeNodeIntent)
-    else if (statusName !== undefined) this.#assignIn(this.nodeStatuses, statusName, entry, decodeNodeStatus)
+    if (intentName !== undefined) {
+      this.#names = undefined
+      this.#assignIn(this.nodeIntents, intentName, entry, decodeNodeIntent)
+    } else if (statusName !== undefined) this.nodeStatuses.delete(statusName)
     else if (proxyId !== undefined) this.#assignIn(this.proxyStatuses, proxyId, entry, decodeProxyStatus)
     else if (key === keys.settings) this.settings = this.#decode(entry, decodeSettings)
     else if (key === keys.leader) this.leader = this.#decode(entry, decodeLeader)
@@ -152,6 +193,26 @@ export class ClusterState {
     }
     return versioned(value, entry)
   }
+}
+
+/** Whether two reports of a node differ in what says at once what it may be used for, and not in figures alone. */
+function statusDecides(before: NodeStatus, after: NodeStatus): boolean {
+  return (
+    before.accepting !== after.accepting ||
+    before.host !== after.host ||
+    before.port !== after.port ||
+    before.zone !== after.zone ||
+    factsDecide(before, after)
+  )
+}
+
+function factsDecide(before: NodeFacts, after: NodeFacts): boolean {
+  return (
+    before.role !== after.role ||
+    before.timeline !== after.timeline ||
+    before.systemId !== after.systemId ||
+    before.replicationState !== after.replicationState
+  )
 }
 
 function versioned<T>(value: T, entry: Entry): Versioned<T> {

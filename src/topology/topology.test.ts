@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { Entry } from '../store/store.ts'
+import { applyChange, changeOf } from './change.ts'
 import { encode } from './codec.ts'
 import { keysOf } from './keys.ts'
 import { ClusterState } from './state.ts'
-import { buildTopology, type TopologyDefaults } from './topology.ts'
+import { buildTopology, TopologyBuilder, type TopologyDefaults } from './topology.ts'
 import type { Leader, NodeFacts, NodeIntent, NodeStatus, Settings, Topology } from './types.ts'
 
 const keys = keysOf('test')
@@ -367,7 +368,13 @@ const nodeFacts = fc.record(
   { noNullPrototype: true },
 )
 const step = fc.oneof(
-  fc.record({ what: fc.constant('says' as const), name: names, over: nodeFacts, accepting: fc.boolean() }),
+  fc.record({
+    what: fc.constant('says' as const),
+    name: names,
+    host: names,
+    over: nodeFacts,
+    accepting: fc.boolean(),
+  }),
   fc.record({ what: fc.constant('gone' as const), name: names }),
   fc.record({
     what: fc.constant('wants' as const),
@@ -386,7 +393,7 @@ const history = fc.array(step, { maxLength: 25 }).map(steps =>
   steps.map((each): Change => {
     switch (each.what) {
       case 'says':
-        return says(each.name, { ...each.over, accepting: each.accepting })
+        return says(each.name, { ...each.over, host: each.host, accepting: each.accepting })
       case 'gone':
         return gone(each.name)
       case 'wants':
@@ -464,4 +471,83 @@ test('every node that takes nothing has a reason', () => {
       }
     }),
   )
+})
+
+/** The same, with what is told in one turn of it: nothing, one change, or several. */
+const turns = fc.tuple(history, fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 25, maxLength: 25 }))
+
+function* inTurns(changes: Change[], sizes: number[]): Generator<Change[]> {
+  let at = 0
+  for (const size of sizes) {
+    yield changes.slice(at, at + size)
+    at += size
+  }
+}
+
+test('a builder makes the same of every state as if it had never seen another one', () => {
+  fc.assert(
+    fc.property(turns, fc.nat(50 * MB), ([changes, sizes], lagMax) => {
+      const state = new ClusterState(keys)
+      const builder = new TopologyBuilder('test')
+      for (const some of inTurns(changes, sizes)) {
+        for (const change of some) apply(state, change)
+        const own = { ...defaults, ...(some.length === 3 && { replicaLagBytesMax: lagMax }) }
+        assert.deepEqual(builder.build(state, own), buildTopology('test', state, own))
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+const asJson = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T
+
+test('whoever is told only changes, as JSON, knows what there is', () => {
+  fc.assert(
+    fc.property(turns, ([changes, sizes]) => {
+      const state = new ClusterState(keys)
+      const builder = new TopologyBuilder('test')
+      let told: Topology | undefined
+      let heard: Topology | undefined
+      for (const some of inTurns(changes, sizes)) {
+        for (const change of some) apply(state, change)
+        if (some.length === 4) for (const name of ['a', 'b']) state.forget(name)
+        const next = builder.build(state, defaults)
+        heard = applyChange(heard, asJson(changeOf(told, next)))
+        told = next
+        assert.deepEqual(asJson(heard), asJson(next))
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('a node of which nothing new is said is the same object, and is not told again', () => {
+  const state = new ClusterState(keys)
+  const builder = new TopologyBuilder('test')
+  const tell = (...changes: Change[]): Topology => {
+    for (const change of changes) apply(state, change)
+    return builder.build(state, defaults)
+  }
+  const first = tell(
+    says('a', { role: 'primary', writeLsn: 9 * MB }),
+    says('b', { replayLsn: 9 * MB }),
+    says('c', { replayLsn: 9 * MB }),
+  )
+  const second = tell(says('b', { replayLsn: 9 * MB, lagMs: 5 }))
+  assert.equal(second.nodes[0], first.nodes[0])
+  assert.equal(second.nodes[2], first.nodes[2])
+  assert.deepEqual(changeOf(first, second).changed, [{ name: 'b', fields: { lagMs: 5 } }])
+  // A report that says nothing new of it.
+  const third = tell(says('b', { replayLsn: 9 * MB, lagMs: 5, seq: 9 }))
+  assert.deepEqual(changeOf(second, third).changed, [])
+  // All replicas are measured by the primary's position.
+  const fourth = tell(says('a', { role: 'primary', writeLsn: 10 * MB }))
+  assert.deepEqual(
+    changeOf(third, fourth).changed.map(({ fields }) => fields),
+    [{ lsn: 10 * MB }, { lagBytes: MB }, { lagBytes: MB }],
+  )
+  const fifth = tell(says('b', {}))
+  assert.deepEqual(changeOf(fourth, fifth).changed, [
+    { name: 'b', fields: {}, without: ['lsn', 'lagBytes', 'lagMs'] },
+  ])
 })

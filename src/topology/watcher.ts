@@ -1,11 +1,12 @@
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
-import type { Timer, Timers } from '../runtime/timers.ts'
+import type { Timers } from '../runtime/timers.ts'
 import { mirror } from '../store/mirror.ts'
 import type { Connection, Entry, Store } from '../store/store.ts'
 import { keysOf } from './keys.ts'
+import { Pace } from './pace.ts'
 import { ClusterState } from './state.ts'
-import { buildTopology, type TopologyDefaults } from './topology.ts'
+import { TopologyBuilder, type TopologyDefaults } from './topology.ts'
 import type { Observation, ProxyStatus, Topology } from './types.ts'
 
 export interface WatcherOptions {
@@ -19,9 +20,6 @@ export interface WatcherOptions {
   announce?: boolean
 }
 
-/** Many changes in one burst make one snapshot: it is made this long after the first of them at the latest. */
-const coalesceMs = 5
-
 /**
  * Keeps the current topology of a cluster: mirrors its keys, takes what was seen first hand, and tells listeners
  * about every new snapshot. While the store is away the last snapshot stands.
@@ -32,23 +30,26 @@ export class TopologyWatcher {
   readonly #state: ClusterState
   readonly #listeners = new Set<(topology: Topology) => void>()
   readonly #mirror: { close(): void; ready: Promise<void> }
+  readonly #builder: TopologyBuilder
+  readonly #pace: Pace
   #topology: Topology
   #defaults: TopologyDefaults
-  #pending: Timer | undefined
 
   constructor(options: WatcherOptions) {
     this.#options = options
     this.#defaults = options.defaults
     const keys = keysOf(options.cluster)
     this.#state = new ClusterState(keys)
-    this.#topology = buildTopology(options.cluster, this.#state, options.defaults)
+    this.#builder = new TopologyBuilder(options.cluster)
+    this.#pace = new Pace(options.timers, () => this.#rebuild())
+    this.#topology = this.#builder.build(this.#state, options.defaults)
     this.#mirror = mirror(options.store, keys.root, {
       onChange: (entries, revision, changedKeys) => this.#onChange(entries, revision, changedKeys),
       timers: options.timers,
       random: options.random,
       log: options.log,
     })
-    this.ready = this.#mirror.ready.then(() => this.#rebuild())
+    this.ready = this.#mirror.ready.then(() => this.#pace.now())
   }
 
   current(): Topology {
@@ -76,53 +77,48 @@ export class TopologyWatcher {
   }
 
   observe(name: string, observation: Observation): void {
-    this.#state.observe(name, observation)
-    this.#schedule()
+    this.#pace.request(this.#state.observe(name, observation))
   }
 
   /** Takes the agent's word again instead of what was seen first hand. */
   unobserve(name: string): void {
     this.#state.unobserve(name)
-    this.#schedule()
+    this.#pace.request(true)
   }
 
   forget(name: string): void {
     this.#state.forget(name)
-    this.#schedule()
+    this.#pace.request(true)
   }
 
   setDefaults(defaults: TopologyDefaults): void {
     this.#defaults = defaults
-    this.#schedule()
+    this.#pace.request(true)
   }
 
   close(): void {
     this.#mirror.close()
-    this.#pending?.cancel()
+    this.#pace.cancel()
     this.#listeners.clear()
   }
 
   #onChange(entries: ReadonlyMap<string, Entry>, revision: number, changedKeys: string[] | undefined): void {
-    if (changedKeys === undefined) this.#state.replace(entries.values(), revision)
-    else {
-      for (const key of changedKeys) {
-        const entry = entries.get(key)
-        if (entry) this.#state.put(entry)
-        else this.#state.delete(key, revision)
-      }
+    if (changedKeys === undefined) {
+      this.#state.replace(entries.values(), revision)
+      return this.#pace.request(true)
     }
-    this.#schedule()
-  }
-
-  #schedule(): void {
-    this.#pending ??= this.#options.timers.after(coalesceMs, () => this.#rebuild())
+    let isUrgent = false
+    for (const key of changedKeys) {
+      const entry = entries.get(key)
+      const decides = entry ? this.#state.put(entry) : this.#state.delete(key, revision)
+      isUrgent ||= decides
+    }
+    this.#pace.request(isUrgent)
   }
 
   #rebuild(): void {
-    this.#pending?.cancel()
-    this.#pending = undefined
     const before = this.#topology
-    this.#topology = buildTopology(this.#options.cluster, this.#state, this.#defaults)
+    this.#topology = this.#builder.build(this.#state, this.#defaults)
     if (this.#options.announce !== false) this.#tell(before, this.#topology)
     for (const listener of this.#listeners) listener(this.#topology)
   }
@@ -140,8 +136,10 @@ export class TopologyWatcher {
     for (const alarm of after.alarms) {
       if (!before.alarms.includes(alarm)) log.warn({ event: 'topology.alarm' }, alarm)
     }
+    const known = new Map(before.nodes.map(node => [node.name, node]))
     for (const node of after.nodes) {
-      const old = before.nodes.find(each => each.name === node.name)
+      const old = known.get(node.name)
+      if (old === node) continue
       if (old && old.readable === node.readable && old.writable === node.writable && old.role === node.role)
         continue
       const use = node.writable ? 'takes writes' : node.readable ? 'takes reads' : 'takes no new sessions'

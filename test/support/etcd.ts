@@ -132,6 +132,16 @@ export class EtcdMember {
     this.process = child
   }
 
+  get pid(): number | undefined {
+    return this.process?.pid
+  }
+
+  /** The value of one of etcd's own metrics. */
+  async metric(name: string): Promise<number> {
+    const found = new RegExp(`^${name} (\\S+)$`, 'm').exec(await this.fetch('/metrics'))
+    return Number(found?.[1] ?? Number.NaN)
+  }
+
   async healthy(): Promise<void> {
     await until(`etcd at ${this.url} to be healthy`, async () => {
       if (this.process?.exitCode !== null) throw new Error(`etcd exited: ${this.output}`)

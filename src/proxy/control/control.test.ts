@@ -10,6 +10,7 @@ import { until } from '../../../test/support/wait.ts'
 import { testSettings } from '../../../test/support/worker-settings.ts'
 import { silentLogger } from '../../runtime/log.ts'
 import { seededRandom } from '../../runtime/random.ts'
+import { changeOf } from '../../topology/change.ts'
 import type { Topology } from '../../topology/types.ts'
 import { WorkerCounters } from '../counters.ts'
 import { ProxyControl } from './control.ts'
@@ -116,7 +117,7 @@ async function beatFor(durationMs: number, beating = children): Promise<void> {
   }
 }
 
-const topology = (intentRevision: number): Topology => ({ intentRevision }) as Topology
+const topology = (intentRevision: number): Topology => ({ intentRevision, nodes: [] as unknown }) as Topology
 
 test('limits are divided among the workers', async () => {
   await start()
@@ -200,7 +201,7 @@ test('a worker that does not apply a topology gets no other, and then the newest
   slow.say({ kind: 'applied', revision: 1 })
   slow.say({ kind: 'applied', revision: 1000 })
   assert.deepEqual(
-    slow.got('topology').map(message => message.topology.intentRevision),
+    slow.got('topology').map(message => message.change.intentRevision),
     [1, 1000],
   )
   assert.deepEqual(applied, [1, 1000])
@@ -215,7 +216,9 @@ test('a worker that is started later gets the newest topology', async () => {
   children[2]!.say({ kind: 'loaded' })
   assert.deepEqual(children[2]!.got('topology'), [])
   children[2]!.say({ kind: 'ready' })
-  assert.deepEqual(children[2]!.got('topology'), [{ kind: 'topology', topology: topology(2) }])
+  assert.deepEqual(children[2]!.got('topology'), [
+    { kind: 'topology', change: changeOf(undefined, topology(2)) },
+  ])
 })
 
 test('a stop while a worker boots kills it at once', async () => {

@@ -1,7 +1,7 @@
 import type { CertificateMapLine } from '../../auth/certificates.ts'
 import type { HbaRuleObject } from '../../auth/hba-parse.ts'
 import type { Route } from '../../routing/choose.ts'
-import type { Topology } from '../../topology/types.ts'
+import type { TopologyChange } from '../../topology/change.ts'
 import type { ConsoleFromWorker, ConsoleToWorker } from '../console/messages.ts'
 import type { WorkerCountersData } from '../counters.ts'
 import type { GatesData } from '../pool/gates.ts'
@@ -105,8 +105,8 @@ export type ToWorker =
       mockSecret: string
       acknowledgedSlot: number
     }
-  /** Answered by `applied`; the next one is sent after that. */
-  | { kind: 'topology'; topology: Topology }
+  /** From the topology that it was told before. Answered by `applied`; the next one is sent after that. */
+  | { kind: 'topology'; change: TopologyChange }
   /**
    * Comes with the socket of a port. Answered by `listening`, also when the worker listens on it already. `backlog`: how
    * many connections the kernel keeps until they are accepted.

@@ -102,8 +102,9 @@ export class Prober {
     const { watcher } = this.#options
     const storeDown = !watcher.connection.up
     const nodes = watcher.current().nodes
+    const byName = new Map(nodes.map(node => [node.name, node]))
     for (const [name, watched] of this.#watched) {
-      const node = nodes.find(each => each.name === name)
+      const node = byName.get(name)
       if (!node || node.host !== watched.host || node.port !== watched.port) this.#drop(name, watched)
     }
     for (const node of nodes) {

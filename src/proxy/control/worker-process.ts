@@ -6,6 +6,7 @@ import type { Clock } from '../../runtime/clock.ts'
 import type { Sendable } from '../../runtime/listeners.ts'
 import { environmentWithoutSecrets } from '../../runtime/process.ts'
 import type { Timers } from '../../runtime/timers.ts'
+import { changeOf } from '../../topology/change.ts'
 import type { Topology } from '../../topology/types.ts'
 import type { WorkerCountersData } from '../counters.ts'
 import type { GatesData } from '../pool/gates.ts'
@@ -269,9 +270,10 @@ export class WorkerProcess implements Taker {
 
   #tellTopology(): void {
     if (!this.serves || this.#isApplying || !this.#newest || this.#newest === this.#told) return
+    const change = changeOf(this.#told, this.#newest)
     this.#told = this.#newest
     this.#isApplying = true
-    this.send({ kind: 'topology', topology: this.#newest })
+    this.send({ kind: 'topology', change })
   }
 
   /** The worker has the connection: this process lets go of its own hold on it, which ends nothing. */

@@ -103,6 +103,7 @@ export class Dispatcher {
     if (topology.nodes.length < 2) this.#severalSinceMs = undefined
     else this.#severalSinceMs ??= this.#options.clock.nowMs()
     const { zone } = this.#options.settings
+    const before = { ...this.#candidates }
     this.#candidates.primary = candidatesFor(topology, 'primary', zone)
     this.#candidates.replica = candidatesFor(topology, 'replica', zone)
     this.#begins.primary = new Set(this.#candidates.primary.nodes)
@@ -120,19 +121,21 @@ export class Dispatcher {
     }
     for (const pools of this.#retired) this.#letLeave(pools, undefined)
     for (const [name, pools] of this.#nodes) this.#letLeave(pools, byName.get(name))
-    for (const client of [...homeless, ...this.#parked]) {
+    const { primary, replica } = this.#candidates
+    const isElsewhere = !areSame(before.primary, primary) || !areSame(before.replica, replica)
+    // Where nothing but figures is new, whoever waits would find the same again; time lets it try in any case.
+    for (const client of isElsewhere ? [...homeless, ...this.#parked] : homeless) {
       client.forgetTried()
       this.acquire(client)
     }
-    this.#rebalance()
+    if (isElsewhere) this.#rebalance(replica.nodes)
   }
 
   /**
    * When a replica has come back, the others give it its share: as many of their sessions as they have above it are
    * moved when they come to rest, if they can be. None is ended for it.
    */
-  #rebalance(): void {
-    const { nodes } = this.#candidates.replica
+  #rebalance(nodes: readonly TopologyNode[]): void {
     const isNew = nodes.some(node => !this.#readable.has(node.name))
     const hadSome = this.#readable.size > 0
     this.#readable = new Set(nodes.filter(node => node.readable).map(node => node.name))
@@ -488,11 +491,10 @@ export class Dispatcher {
       this.positions.forget(pools.target.node)
     }
     pools.role = node?.role ?? 'unknown'
-    const name = pools.target.node
     const verdicts = {
-      primary: node ? judgeSession(topology, 'primary', name) : 'drain',
-      replica: node ? judgeSession(topology, 'replica', name) : 'drain',
-    } as const
+      primary: judgeSession(topology, 'primary', node),
+      replica: judgeSession(topology, 'replica', node),
+    }
     // What runs there is read again elsewhere.
     if (verdicts.primary === 'cut') pools.abortLanes()
     if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
@@ -600,6 +602,18 @@ const nobody: Candidates = { nodes: [], reason: 'the cluster is not known yet' }
 const noRoute = {
   primary: 'there is no primary to write to now',
   replica: 'there is no server to read from now',
+}
+
+/** Whether clients would find the same nodes at the same addresses. */
+function areSame(before: Candidates, after: Candidates): boolean {
+  const [old, now] = [before.nodes, after.nodes]
+  return (
+    old.length === now.length &&
+    now.every(({ host, name, port }, at) => {
+      const then = old[at]!
+      return then.name === name && then.host === host && then.port === port
+    })
+  )
 }
 
 function namesOf(nodes: readonly TopologyNode[]): string {

@@ -75,6 +75,7 @@ export class Dispatcher {
   readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
   /** Names of the nodes that reads could go to at the last topology. */
   #readable = new Set<string>()
+  #hasReadable = false
   /** Since when there is more than one node; undefined while there is not. */
   #severalSinceMs: number | undefined
   #topology: Topology | undefined
@@ -106,6 +107,7 @@ export class Dispatcher {
     const before = { ...this.#candidates }
     this.#candidates.primary = candidatesFor(topology, 'primary', zone)
     this.#candidates.replica = candidatesFor(topology, 'replica', zone)
+    this.#hasReadable = this.#candidates.replica.nodes.some(node => node.readable)
     this.#begins.primary = new Set(this.#candidates.primary.nodes)
     this.#begins.replica = new Set(this.#candidates.replica.nodes)
     const byName = new Map(topology.nodes.map(node => [node.name, node]))
@@ -263,9 +265,7 @@ export class Dispatcher {
   get hasReplicas(): boolean {
     const sinceMs = this.#severalSinceMs
     return (
-      sinceMs !== undefined &&
-      this.#readable.size > 0 &&
-      this.#options.clock.nowMs() - sinceMs >= workersLearnMs
+      sinceMs !== undefined && this.#hasReadable && this.#options.clock.nowMs() - sinceMs >= workersLearnMs
     )
   }
 

@@ -115,7 +115,7 @@ class History {
 async function readOnce(client: Client, form: number, register: number): Promise<number> {
   const text = 'select value from registers where id = $1'
   const one = async (config: { name?: string; text: string; values?: unknown[] }): Promise<number> =>
-    Number((await client.query<{ value: number }>(config)).rows[0]?.value ?? -1)
+    (await client.query<{ value: number }>(config)).rows[0]?.value ?? -1
   if (form === 0) return one({ name: 'read', text, values: [register] })
   if (form === 1) return one({ text, values: [register] })
   const simple = { text: `select value from registers where id = ${register}` }

@@ -104,7 +104,7 @@ export class Director {
 
   /** What a request has to see that may go to a replica; undefined for one that goes to the primary. */
   #split(client: Client, request: Buffer, wish: Wish, limits: PoolLimits): Demand | undefined {
-    const { counters, knowledgeOf, sharing } = this.#options
+    const { counters, sharing } = this.#options
     const { begun } = client
     if (begun) {
       const readsOnly = begun.readsOnly ?? wish.readsOnly
@@ -113,7 +113,7 @@ export class Director {
       const refusal = !may ? 'write' : wish.route === 'primary' ? 'wish' : strongOf(demand)
       return refusal ? counters.toPrimary(refusal) : demand
     }
-    const refusal = sharing.examine(client, request, knowledgeOf(client.database))
+    const refusal = sharing.examine(client, request, this.#options.knowledgeOf(client.database))
     const hints = sharing.hints(request)
     const demand = demandOf(wish, hints?.consistency, limits)
     const route = hints?.route ?? wish.route

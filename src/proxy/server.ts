@@ -443,7 +443,7 @@ export class ServerConnection {
    * it fails because a prepared statement does not fit its tables any more.
    */
   armRetry(forPlans: boolean, forStandby: boolean): void {
-    this.#relayed.arm(forPlans, forStandby, this.isStandby)
+    this.#relayed.arm(forPlans, forStandby)
   }
 
   /** The request is sent again because only a standby refuses it. */

@@ -49,8 +49,6 @@ export class ServerRelay {
   #isArmed = false
   /** It is sent again, to another server, when only a standby would refuse it. */
   #isArmedForStandby = false
-  /** What the server says before it ends the connection is kept from the client, who is served elsewhere. */
-  #isArmedForEnd = false
   /** The answer was taken back because only a standby refuses what was asked. */
   isForAnother = false
   /** The answer is taken back: all of it is left out. */
@@ -67,7 +65,7 @@ export class ServerRelay {
 
   /** Whether the last message was an error: a FATAL one, when nothing follows. */
   get endedWithError(): boolean {
-    return this.#scanner.code === Code.ErrorResponse && !this.#takesBack
+    return this.#scanner.code === Code.ErrorResponse
   }
 
   /** Takes the next piece; returns what of it the client gets. */
@@ -79,19 +77,17 @@ export class ServerRelay {
     this.isUntouched &&= passed.length === 0
     this.#isArmed &&= this.isUntouched
     this.#isArmedForStandby &&= this.isUntouched
-    this.#isArmedForEnd &&= this.isUntouched
     return passed
   }
 
   /**
    * The request that was just passed on is alone; `forPlans`: it is sent again when a plan does not fit; `forStandby`:
-   * when only a standby would refuse it; `forEnd`: when the server says that it ends the connection.
+   * when only a standby would refuse it.
    */
-  arm(forPlans: boolean, forStandby: boolean, forEnd: boolean): void {
+  arm(forPlans: boolean, forStandby: boolean): void {
     this.isUntouched = true
     this.#isArmed = forPlans
     this.#isArmedForStandby = forStandby
-    this.#isArmedForEnd = forEnd
     this.isForAnother = false
   }
 
@@ -100,7 +96,6 @@ export class ServerRelay {
     this.isUntouched = false
     this.#isArmed = false
     this.#isArmedForStandby = false
-    this.#isArmedForEnd = false
   }
 
   /** Whether the answer that has just ended was taken back. */
@@ -263,7 +258,7 @@ export class ServerRelay {
         } else if (this.#isArmedForStandby && isStandbyRefusal(chunk, at, bodyEnd)) {
           this.#takesBack = true
           this.isForAnother = true
-        } else if (this.#isArmedForEnd && has(chunk, at, bodyEnd, fatal)) this.#takesBack = true
+        }
         this.#isArmed = false
         this.#isArmedForStandby = false
         return owed.failed()
@@ -328,8 +323,6 @@ function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean 
 const syntaxOrAccess = Buffer.from('\0C42')
 /** Class 57: somebody has cancelled it, or ends the server. */
 const intervention = Buffer.from('\0C57')
-/** Field V: the severity that is never translated. */
-const fatal = Buffer.from('\0VFATAL\0')
 const planChanged = Buffer.from('\0RRevalidateCachedQuery\0')
 
 function isDescription(code: number): boolean {

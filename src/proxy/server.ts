@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net'
+import type { NodeLoad } from '../routing/node-load.ts'
+import type { Typical } from '../routing/typical.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
@@ -93,6 +95,10 @@ export interface ServerOptions {
   clock: Clock
   timers: Timers
   counters: NodeCounters
+  /** What is seen of its node. */
+  load: NodeLoad
+  /** How long requests usually take of which nothing else is known. */
+  typical: Typical
   /** What is counted of its database; asked for when the login has succeeded. */
   stats: () => DatabaseStats
   owner: ServerOwner
@@ -146,6 +152,8 @@ export class ServerConnection {
   deallocating: (() => void) | undefined
   /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
   sequenceOwner: object | undefined
+  /** How long requests like that of its client usually take, where that is known. */
+  typical: Typical | undefined
   /** How long its last answer took. */
   answerMs = 0
   /** Bytes of what it has answered since it last had nothing to do. */
@@ -342,9 +350,10 @@ export class ServerConnection {
     return this.#sharedBy !== undefined
   }
 
-  /** Counts a unit of those who share it. */
-  countShared(ms: number, nowMs: number): void {
-    const { counters } = this.#options
+  /** Counts a unit of those who share it. `typical` of requests like it; undefined where it says nothing of the node. */
+  countShared(ms: number, typical: Typical | undefined, nowMs: number): void {
+    const { counters, load } = this.#options
+    if (typical) load.observe(ms, typical.relate(ms), nowMs)
     counters.queries++
     counters.latency.observe(ms)
     this.#unitStartMs = nowMs
@@ -353,6 +362,11 @@ export class ServerConnection {
     this.#stats.transactions++
     this.#stats.queryMs += ms
     this.#stats.transactionMs += ms
+  }
+
+  /** What should have been quick has had no answer for `ms`. */
+  noteStall(ms: number, nowMs: number): void {
+    this.#options.load.stalled(ms, nowMs)
   }
 
   /** A prepared statement does not fit its tables any more: all are given up before the next client. */
@@ -500,6 +514,7 @@ export class ServerConnection {
    */
   checkIn(): void {
     this.#user = undefined
+    this.typical = undefined
     if (this.isSpoiled) return this.destroy()
     this.#socket.resume()
     if (this.#plansChanged) {
@@ -600,14 +615,15 @@ export class ServerConnection {
 
   #onReadyForQuery(): void {
     this.deallocating = undefined
-    const { clock, counters } = this.#options
+    const { clock, counters, load, typical } = this.#options
     const nowMs = clock.nowMs()
+    this.answerMs = nowMs - this.#unitStartMs
     counters.queries++
-    counters.latency.observe(nowMs - this.#unitStartMs)
+    counters.latency.observe(this.answerMs)
+    load.observe(this.answerMs, (this.typical ?? typical).relate(this.answerMs), nowMs)
     if (this.#stats) this.#countAnswer(this.#stats, nowMs)
     if (this.status === TransactionStatus.Idle) this.transactionSinceMs = 0
     else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
-    this.answerMs = nowMs - this.#unitStartMs
     this.#unitStartMs = nowMs
   }
 
@@ -762,8 +778,9 @@ export class ServerConnection {
     // What a hung server has not taken yet is not waited for.
     if (before === State.Login || this.#socket.writableLength > 0) this.#socket.destroy()
     else this.#socket.destroySoon()
-    const { counters, owner } = this.#options
+    const { clock, counters, load, owner } = this.#options
     const user = this.#user
+    if (before !== State.Login && !this.#abandoned && (user || this.#sharedBy)) load.failed(clock.nowMs())
     this.#user = undefined
     this.wasBusy = this.isBusy
     if (before === State.Idle) counters.idle--

@@ -579,6 +579,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** What was sent ahead is run. At first the client learns what a server says after a login. */
   start(server: ServerConnection): void {
     this.state = State.Active
+    server.typical = this.learning?.typical
     if (this.#opening) {
       if (this.session) server.owner.learnGreeting(server)
       this.#greet(server.reported, server)

@@ -406,7 +406,8 @@ export class Lane {
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
     this.#answeredMs += nowMs - head.submittedMs
-    this.server.countShared(nowMs - head.submittedMs, nowMs)
+    // What nobody waits for any more has been counted as a stall.
+    this.server.countShared(nowMs - head.submittedMs, client && learned?.typical, nowMs)
     this.#headSinceMs = nowMs
     this.#units.shift()
     this.resume()
@@ -450,7 +451,10 @@ export class Lane {
   checkStall(nowMs: number): void {
     if (this.headMs(nowMs) < stallMs) return
     if (this.#isAbandoned) this.#cancelHead(() => undefined)
-    else if (this.#units.count > 1 && !this.#isRelieved) this.#relieve('stall')
+    else if (this.#units.count > 1 && !this.#isRelieved) {
+      this.server.noteStall(this.headMs(nowMs), nowMs)
+      this.#relieve('stall')
+    }
   }
 
   /** Those behind the head are run elsewhere; their answers are thrown away when they come. */

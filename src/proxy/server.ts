@@ -17,6 +17,7 @@ import {
   type LoginFailure,
   QuestionConversation,
 } from './relay/conversations.ts'
+import { farewellAt, isTermination } from './relay/farewell.ts'
 import type { PooledRelay } from './relay/pooled-relay.ts'
 import { ServerRelay } from './relay/server-relay.ts'
 import type { Reported, ReportedValues } from './session/reported.ts'
@@ -113,6 +114,9 @@ const deallocateAll = writeQuery('DEALLOCATE ALL')
 const noNames: ReadonlySet<string> = new Set()
 /** How long a question of the proxy's own may take, that about a database's functions included. */
 const questionTimeoutMs = 30_000
+const farewellBytesMax = 16 * 1024
+/** What runs for longer and is terminated was most likely meant by somebody, and not only the server's end. */
+const terminatedMs = 5000
 
 /**
  * One connection to a PostgreSQL server: logs in with a client's own startup parameters and passes its
@@ -502,6 +506,8 @@ export class ServerConnection {
 
   /** It was working on something when it was lost. */
   wasBusy = false
+  /** What it said when it ended, to a client whose request can be run elsewhere: not passed on yet. */
+  lastWords: Buffer | undefined
 
   /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
   get requestSinceMs(): number {
@@ -603,6 +609,7 @@ export class ServerConnection {
   // Relay.
 
   #relay(chunk: Buffer): void {
+    if (this.#keepsFarewell(chunk)) return
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
     if (this.#relayed.takeRetry()) return this.#retry()
@@ -611,6 +618,19 @@ export class ServerConnection {
     if (this.#state !== State.Finishing) return
     if (this.owed.isCopyIn) this.abort()
     else if (this.owed.ready === 0 && this.atMessageBoundary) this.#finished()
+  }
+
+  /** A standby that stops says so to whoever waits for an answer, who can be answered elsewhere. */
+  #keepsFarewell(chunk: Buffer): boolean {
+    if (this.lastWords) return true
+    if (!this.isUntouched || chunk.length > farewellBytesMax) return false
+    const at = farewellAt(chunk)
+    if (at < 0 || this.reported.get('in_hot_standby') !== 'on') return false
+    const words = chunk.subarray(at)
+    const ranMs = this.#options.clock.nowMs() - this.#unitStartMs
+    if (ranMs > terminatedMs && isTermination(words)) return false
+    this.lastWords = Buffer.from(words)
+    return true
   }
 
   #onReadyForQuery(): void {

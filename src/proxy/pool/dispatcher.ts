@@ -463,6 +463,7 @@ export class Dispatcher {
   /** What a node may be used for from now on; nothing when it is gone from the topology. */
   #setUse(pools: NodePools, node: TopologyNode | undefined): void {
     pools.use.begins.primary = node !== undefined && this.#begins.primary.has(node)
+    pools.wasPrimary ||= pools.use.begins.primary
     pools.use.begins.replica = node !== undefined && this.#begins.replica.has(node)
     pools.use.keepsIdle = node?.state === 'active'
   }
@@ -478,8 +479,11 @@ export class Dispatcher {
       primary: judgeSession(topology, 'primary', node),
       replica: judgeSession(topology, 'replica', node),
     }
-    // What runs there is read again elsewhere.
-    if (verdicts.primary === 'cut') pools.abortLanes()
+    // What runs there for those who asked the primary is read again elsewhere.
+    if (verdicts.primary === 'cut' && pools.wasPrimary) {
+      pools.wasPrimary = false
+      pools.abortLanes()
+    }
     if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
     pools.isLeaving = verdicts.primary !== 'stay' || verdicts.replica !== 'stay'
     for (const client of [...pools.sessions]) {

@@ -44,6 +44,8 @@ export class NodePools implements PoolHome {
   readonly use: Use
   /** Role at the last topology, to notice that it changed. */
   role: Role = 'unknown'
+  /** It may have lanes of clients who want the primary. */
+  wasPrimary = false
   /** Some of its sessions are asked to leave. */
   isLeaving = false
   readonly #options: NodePoolsOptions

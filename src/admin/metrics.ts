@@ -230,7 +230,7 @@ function addProxyMetrics(
   const perNode: [
     name: string,
     help: string,
-    field: 'queries' | 'connects' | 'connectFailures' | 'serverLost' | 'moved',
+    field: 'queries' | 'connects' | 'connectFailures' | 'serverLost' | 'moved' | 'chosen' | 'ejections',
   ][] = [
     ['pgherd_queries_total', 'Requests answered (one a ReadyForQuery).', 'queries'],
     ['pgherd_server_connects_total', 'Connections to servers opened.', 'connects'],
@@ -241,7 +241,31 @@ function addProxyMetrics(
     ],
     ['pgherd_server_lost_total', 'Connections to servers lost while a client used them.', 'serverLost'],
     ['pgherd_sessions_moved_total', 'Sessions moved from a drained node to another one.', 'moved'],
+    ['pgherd_node_chosen_total', 'Clients that were sent to the node, new ones and from others.', 'chosen'],
+    [
+      'pgherd_node_ejections_total',
+      'How often a worker found the node too slow or failing, and sent it nothing for a while.',
+      'ejections',
+    ],
   ]
+  const perNodeNow: [name: string, help: string, field: 'ejected' | 'comingBack' | 'slowdown'][] = [
+    ['pgherd_node_ejected_workers', 'Workers that send the node no reads for a while.', 'ejected'],
+    [
+      'pgherd_node_slow_start_workers',
+      'Workers for which the node comes back and has not its whole share yet.',
+      'comingBack',
+    ],
+    [
+      'pgherd_node_slowdown',
+      'How many times longer than usual the answers of the node take; of several workers the worst.',
+      'slowdown',
+    ],
+  ]
+  for (const [name, help, field] of perNodeNow) {
+    gauge(name, help, ['node'], metric => {
+      for (const [node, one] of Object.entries(counters().nodes)) metric.set({ node }, one[field])
+    })
+  }
   for (const [name, help, field] of perNode) {
     total(name, help, ['node'], metric => {
       for (const [node, one] of Object.entries(counters().nodes)) metric.inc({ node }, one[field])

@@ -11,6 +11,8 @@ export function workerSettings(config: Config, logFormat: 'json' | 'text'): Work
     port: proxy.port,
     readPort: proxy.read_port,
     zone: proxy.zone,
+    slowStartMs: proxy.slow_start,
+    ejectionMaxPercent: proxy.ejection_max_percent,
     clientLoginTimeoutMs: proxy.client_login_timeout,
     queryWaitTimeoutMs: proxy.query_wait_timeout,
     failoverWaitMs: proxy.failover_wait,

@@ -351,6 +351,17 @@ export const proxySection = field.section(
       reload: 'restart',
       env: 'PGHERD_PROXY_ZONE',
     }),
+    slow_start: field.duration('10s', {
+      description:
+        'How long a replica that comes back takes to get its whole share of the reads; 0: at once.',
+      reload: 'live',
+    }),
+    ejection_max_percent: field.integer(50, 0, 100, {
+      description:
+        'Most replicas, of those that could serve, that get no reads for a while because they are much slower than ' +
+        'the others or fail. One always stays; 0: all do.',
+      reload: 'live',
+    }),
     pool_mode: field.choice(poolModes, 'auto', {
       description:
         'When a server connection goes back to its pool. `session`: when the client disconnects; `transaction`: ' +

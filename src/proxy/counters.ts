@@ -59,6 +59,15 @@ export interface NodeCountersData {
   connectFailures: number
   serverLost: number
   moved: number
+  /** Clients that were sent there, new ones and from other nodes. */
+  chosen: number
+  ejections: number
+  /** Workers that send it nothing for a while. */
+  ejected: number
+  /** Workers for which it comes back and has not its whole share yet. */
+  comingBack: number
+  /** How many times longer than usual its answers take; of several workers the worst. */
+  slowdown: number
   latency: HistogramData
 }
 
@@ -72,11 +81,17 @@ export class NodeCounters {
   connectFailures = 0
   serverLost = 0
   moved = 0
+  chosen = 0
+  ejections = 0
+  ejected = 0
+  comingBack = 0
+  slowdown = 1
   readonly latency = new Histogram()
 
   data(): NodeCountersData {
     const { sessions, idle, connecting, waiting, queries, connects, connectFailures, serverLost, moved } =
       this
+    const { chosen, comingBack, ejected, ejections, slowdown } = this
     const latency = this.latency.data()
     return {
       sessions,
@@ -88,6 +103,11 @@ export class NodeCounters {
       connectFailures,
       serverLost,
       moved,
+      chosen,
+      ejections,
+      ejected,
+      comingBack,
+      slowdown,
       latency,
     }
   }
@@ -253,6 +273,11 @@ function addNode(sum: NodeCountersData, one: NodeCountersData): void {
   sum.connectFailures += one.connectFailures
   sum.serverLost += one.serverLost
   sum.moved += one.moved
+  sum.chosen += one.chosen
+  sum.ejections += one.ejections
+  sum.ejected += one.ejected
+  sum.comingBack += one.comingBack
+  sum.slowdown = Math.max(sum.slowdown, one.slowdown)
   addHistogram(sum.latency, one.latency)
 }
 

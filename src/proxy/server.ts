@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net'
+import type { NodeLoad } from '../routing/node-load.ts'
+import type { Typical } from '../routing/typical.ts'
 import type { Clock } from '../runtime/clock.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
@@ -15,6 +17,7 @@ import {
   type LoginFailure,
   QuestionConversation,
 } from './relay/conversations.ts'
+import { farewellAt, isTermination } from './relay/farewell.ts'
 import type { PooledRelay } from './relay/pooled-relay.ts'
 import { ServerRelay } from './relay/server-relay.ts'
 import type { Reported, ReportedValues } from './session/reported.ts'
@@ -93,6 +96,10 @@ export interface ServerOptions {
   clock: Clock
   timers: Timers
   counters: NodeCounters
+  /** What is seen of its node. */
+  load: NodeLoad
+  /** How long requests usually take of which nothing else is known. */
+  typical: Typical
   /** What is counted of its database; asked for when the login has succeeded. */
   stats: () => DatabaseStats
   owner: ServerOwner
@@ -107,6 +114,9 @@ const deallocateAll = writeQuery('DEALLOCATE ALL')
 const noNames: ReadonlySet<string> = new Set()
 /** How long a question of the proxy's own may take, that about a database's functions included. */
 const questionTimeoutMs = 30_000
+const farewellBytesMax = 16 * 1024
+/** What runs for longer and is terminated was most likely meant by somebody, and not only the server's end. */
+const terminatedMs = 5000
 
 /**
  * One connection to a PostgreSQL server: logs in with a client's own startup parameters and passes its
@@ -146,6 +156,8 @@ export class ServerConnection {
   deallocating: (() => void) | undefined
   /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
   sequenceOwner: object | undefined
+  /** How long requests like that of its client usually take, where that is known. */
+  typical: Typical | undefined
   /** How long its last answer took. */
   answerMs = 0
   /** Bytes of what it has answered since it last had nothing to do. */
@@ -342,9 +354,10 @@ export class ServerConnection {
     return this.#sharedBy !== undefined
   }
 
-  /** Counts a unit of those who share it. */
-  countShared(ms: number, nowMs: number): void {
-    const { counters } = this.#options
+  /** Counts a unit of those who share it. `typical` of requests like it; undefined where it says nothing of the node. */
+  countShared(ms: number, typical: Typical | undefined, nowMs: number): void {
+    const { counters, load } = this.#options
+    if (typical) load.observe(ms, typical.relate(ms), nowMs)
     counters.queries++
     counters.latency.observe(ms)
     this.#unitStartMs = nowMs
@@ -353,6 +366,11 @@ export class ServerConnection {
     this.#stats.transactions++
     this.#stats.queryMs += ms
     this.#stats.transactionMs += ms
+  }
+
+  /** What should have been quick has had no answer for `ms`. */
+  noteStall(ms: number, nowMs: number): void {
+    this.#options.load.stalled(ms, nowMs)
   }
 
   /** A prepared statement does not fit its tables any more: all are given up before the next client. */
@@ -488,6 +506,8 @@ export class ServerConnection {
 
   /** It was working on something when it was lost. */
   wasBusy = false
+  /** What it said when it ended, to a client whose request can be run elsewhere: not passed on yet. */
+  lastWords: Buffer | undefined
 
   /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
   get requestSinceMs(): number {
@@ -500,6 +520,7 @@ export class ServerConnection {
    */
   checkIn(): void {
     this.#user = undefined
+    this.typical = undefined
     if (this.isSpoiled) return this.destroy()
     this.#socket.resume()
     if (this.#plansChanged) {
@@ -588,6 +609,7 @@ export class ServerConnection {
   // Relay.
 
   #relay(chunk: Buffer): void {
+    if (this.#keepsFarewell(chunk)) return
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
     if (this.#relayed.takeRetry()) return this.#retry()
@@ -598,16 +620,30 @@ export class ServerConnection {
     else if (this.owed.ready === 0 && this.atMessageBoundary) this.#finished()
   }
 
+  /** A standby that stops says so to whoever waits for an answer, who can be answered elsewhere. */
+  #keepsFarewell(chunk: Buffer): boolean {
+    if (this.lastWords) return true
+    if (!this.isUntouched || chunk.length > farewellBytesMax) return false
+    const at = farewellAt(chunk)
+    if (at < 0 || this.reported.get('in_hot_standby') !== 'on') return false
+    const words = chunk.subarray(at)
+    const ranMs = this.#options.clock.nowMs() - this.#unitStartMs
+    if (ranMs > terminatedMs && isTermination(words)) return false
+    this.lastWords = Buffer.from(words)
+    return true
+  }
+
   #onReadyForQuery(): void {
     this.deallocating = undefined
-    const { clock, counters } = this.#options
+    const { clock, counters, load, typical } = this.#options
     const nowMs = clock.nowMs()
+    this.answerMs = nowMs - this.#unitStartMs
     counters.queries++
-    counters.latency.observe(nowMs - this.#unitStartMs)
+    counters.latency.observe(this.answerMs)
+    load.observe(this.answerMs, (this.typical ?? typical).relate(this.answerMs), nowMs)
     if (this.#stats) this.#countAnswer(this.#stats, nowMs)
     if (this.status === TransactionStatus.Idle) this.transactionSinceMs = 0
     else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
-    this.answerMs = nowMs - this.#unitStartMs
     this.#unitStartMs = nowMs
   }
 
@@ -762,8 +798,9 @@ export class ServerConnection {
     // What a hung server has not taken yet is not waited for.
     if (before === State.Login || this.#socket.writableLength > 0) this.#socket.destroy()
     else this.#socket.destroySoon()
-    const { counters, owner } = this.#options
+    const { clock, counters, load, owner } = this.#options
     const user = this.#user
+    if (before !== State.Login && !this.#abandoned && (user || this.#sharedBy)) load.failed(clock.nowMs())
     this.#user = undefined
     this.wasBusy = this.isBusy
     if (before === State.Idle) counters.idle--

@@ -28,6 +28,7 @@ import { type PoolGauges, WorkerCounters } from './counters.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
 import { AcknowledgedWrites } from './pool/acknowledged.ts'
+import { reviewMs } from './pool/balancer.ts'
 import { Director } from './pool/director.ts'
 import { Dispatcher } from './pool/dispatcher.ts'
 import { Gates } from './pool/gates.ts'
@@ -162,6 +163,7 @@ export class Worker implements ClientHost, StartupHost {
     this.#dispatcher = new Dispatcher({
       clock: options.clock,
       timers: options.timers,
+      random: options.random,
       log: options.log,
       counters: this.counters,
       settings: options.settings,
@@ -196,6 +198,7 @@ export class Worker implements ClientHost, StartupHost {
   start(): void {
     this.#timers.push(
       this.timers.every(1000, () => this.#tick()),
+      this.timers.every(reviewMs, () => this.#dispatcher.review()),
       this.timers.every(countersEveryMs, () => this.#sendCounters()),
       this.timers.every(statsPeriodMs, () => this.#stats.turn(this.clock.nowMs())),
     )

@@ -10,14 +10,12 @@ export interface Candidates {
 }
 
 /**
- * The nodes of a topology to which new work of a route may go. Reads go to replicas, those of the proxy's own
- * zone first; where no replica qualifies they may fall back to the primary if the settings allow it.
+ * The nodes of a topology to which new work of a route may go. Reads go to replicas; where none qualifies they may
+ * fall back to the primary if the settings allow it.
  */
-export function candidatesFor(topology: Topology, route: Route, zone: string): Candidates {
+export function candidatesFor(topology: Topology, route: Route): Candidates {
   if (route === 'replica') {
     const readable = topology.nodes.filter(node => node.readable)
-    const near = zone === '' ? [] : readable.filter(node => node.zone === zone)
-    if (near.length > 0) return { nodes: near, reason: '' }
     if (readable.length > 0) return { nodes: readable, reason: '' }
     if (topology.settings.readFallback === 'none') {
       return { nodes: [], reason: `no replica can be read from: ${whyNot(topology, 'replica')}` }
@@ -27,28 +25,6 @@ export function candidatesFor(topology: Topology, route: Route, zone: string): C
   if (writable.length > 0) return { nodes: writable, reason: '' }
   const what = route === 'primary' ? 'no primary to write to' : 'no node can be read from'
   return { nodes: [], reason: `${what}: ${whyNot(topology, route)}` }
-}
-
-/**
- * The candidate with the least work per weight. Equals take turns: `turn` is a counter of the caller, started at
- * a different number in every worker, so that workers who know nothing of each other still spread evenly.
- */
-export function leastLoaded(
-  nodes: readonly TopologyNode[],
-  outstandingOf: (name: string) => number,
-  turn: number,
-): TopologyNode | undefined {
-  let best: TopologyNode | undefined
-  let bestScore = Infinity
-  for (let index = 0; index < nodes.length; index++) {
-    const node = nodes[(index + turn) % nodes.length]!
-    const score = (outstandingOf(node.name) + 1) / Math.max(node.weight, Number.EPSILON)
-    if (score < bestScore) {
-      best = node
-      bestScore = score
-    }
-  }
-  return best
 }
 
 /**

@@ -29,6 +29,7 @@ beforeEach(async () => {
     'probe.timeout': '500ms',
     'proxy.server_connect_timeout': '1s',
     'routing.drain_timeout': '1s',
+    'proxy.slow_start': '1s',
   })
   host = await startTestHost(config)
   await untilRolesAreKnown(host)

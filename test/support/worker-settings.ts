@@ -38,6 +38,8 @@ export function testSettings(overrides: Partial<WorkerSettings> = {}): WorkerSet
     port: 0,
     readPort: 0,
     zone: '',
+    slowStartMs: 0,
+    ejectionMaxPercent: 50,
     clientLoginTimeoutMs: 1000,
     queryWaitTimeoutMs: 1000,
     failoverWaitMs: 1000,

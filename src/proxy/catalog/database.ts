@@ -1,3 +1,4 @@
+import { Typical } from '../../routing/typical.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import { type SessionEffects, sessionEffects } from '../../sql/session-effects.ts'
 import { type SessionFacts, unloadedFacts } from '../../sql/session-facts.ts'
@@ -12,6 +13,7 @@ import { SharingKnowledge } from './sharing-knowledge.ts'
 /** What is known of a database's functions is looked at anew after this long, while it is used. */
 const refreshMs = 30_000
 const sequenceReadersMax = 1000
+const usersMax = 1000
 const noCallsMax = 10_000
 /** After a server has refused to tell. */
 const retryMs = 5000
@@ -37,6 +39,7 @@ export class Database {
   #awaiting: (() => void)[] = []
   /** What was prepared before this moment may mean something else if it was prepared now. */
   changedAt = 0
+  readonly #typical = new Map<string, Typical>()
   readonly #learned = new WeakMap<StatementClass, Learned>()
   readonly #sharing: SharingKnowledge
 
@@ -144,6 +147,17 @@ export class Database {
       this.#learned.set(statement, learned)
     }
     return learned
+  }
+
+  /** How long a user's requests usually take here, of whatever class and on whichever node. */
+  typicalOf(user: string): Typical {
+    let typical = this.#typical.get(user)
+    if (!typical) {
+      typical = new Typical()
+      if (this.#typical.size >= usersMax) this.#typical.clear()
+      this.#typical.set(user, typical)
+    }
+    return typical
   }
 
   noteSequenceReader(user: string): void {

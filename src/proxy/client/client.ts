@@ -579,6 +579,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** What was sent ahead is run. At first the client learns what a server says after a login. */
   start(server: ServerConnection): void {
     this.state = State.Active
+    server.typical = this.learning?.typical
     if (this.#opening) {
       if (this.session) server.owner.learnGreeting(server)
       this.#greet(server.reported, server)
@@ -774,7 +775,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     // It has gone on elsewhere when a question of the proxy's own failed.
     if (server !== this.#server || this.#survives(server)) return
     // The server has told why itself, and one FATAL error is what a client expects.
-    if (server.endedWithError) return this.end('server_lost')
+    if (server.lastWords) this.send(server.lastWords)
+    if (server.lastWords || server.endedWithError) return this.end('server_lost')
     const isUnknown = server.wasBusy && this.route === 'primary'
     const told = `the connection to ${server.target.node} was lost: ${message}`
     this.end('server_lost', told, isUnknown ? outcomeUnknown : undefined)

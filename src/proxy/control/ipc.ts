@@ -15,6 +15,10 @@ export interface WorkerSettings {
   /** 0: no read-only port. */
   readPort: number
   zone: string
+  /** How long a node that comes back takes to get its whole share. */
+  slowStartMs: number
+  /** Most nodes that get no reads because they are slow or fail, of all that could serve. */
+  ejectionMaxPercent: number
   clientLoginTimeoutMs: number
   queryWaitTimeoutMs: number
   /** How long a session waits for a node to go to, e.g. while there is no primary. */

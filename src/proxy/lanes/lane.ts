@@ -7,6 +7,7 @@ import {
   writeErrorResponse,
 } from '../../wire/messages.ts'
 import { Scanner } from '../../wire/scanner.ts'
+import { isFatal, saysStop } from '../relay/farewell.ts'
 import { isPlanChanged, noColumns, shapeOf } from '../relay/server-relay.ts'
 import type { ServerConnection } from '../server.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
@@ -328,7 +329,7 @@ export class Lane {
 
   /** Whether a notice is said to whoever is there because the server stops: the request is run elsewhere. */
   #saysStop(chunk: Buffer, at: number, end: number): boolean {
-    const stops = chunk.subarray(at, end).includes(stopping)
+    const stops = saysStop(chunk.subarray(at, end))
     if (stops) this.#stop()
     return stops
   }
@@ -343,7 +344,7 @@ export class Lane {
   /** Whether an error is not the client's. */
   #onError(chunk: Buffer, at: number, end: number, head: LaneUnit | undefined): boolean {
     const body = chunk.subarray(at, end)
-    if (body.includes(fatal) || body.includes(panic)) {
+    if (isFatal(body)) {
       this.#stop()
       return true
     }
@@ -406,7 +407,8 @@ export class Lane {
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
     this.#answeredMs += nowMs - head.submittedMs
-    this.server.countShared(nowMs - head.submittedMs, nowMs)
+    // What nobody waits for any more has been counted as a stall.
+    this.server.countShared(nowMs - head.submittedMs, client && learned?.typical, nowMs)
     this.#headSinceMs = nowMs
     this.#units.shift()
     this.resume()
@@ -450,7 +452,10 @@ export class Lane {
   checkStall(nowMs: number): void {
     if (this.headMs(nowMs) < stallMs) return
     if (this.#isAbandoned) this.#cancelHead(() => undefined)
-    else if (this.#units.count > 1 && !this.#isRelieved) this.#relieve('stall')
+    else if (this.#units.count > 1 && !this.#isRelieved) {
+      this.server.noteStall(this.headMs(nowMs), nowMs)
+      this.#relieve('stall')
+    }
   }
 
   /** Those behind the head are run elsewhere; their answers are thrown away when they come. */
@@ -590,11 +595,6 @@ export class Lane {
 
 const parseComplete = frame(Code.ParseComplete, Buffer.alloc(0))
 const ownNames = 'pgherd_'
-/** Field V: the severity that is never translated. */
-const fatal = '\0VFATAL\0'
-const panic = '\0VPANIC\0'
-/** An immediate shutdown, or the crash of another server process. */
-const stopping = '\0VWARNING\0C57P0'
 const cancelled = Buffer.concat([
   writeErrorResponse({
     severity: 'ERROR',

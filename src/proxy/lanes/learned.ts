@@ -1,3 +1,5 @@
+import { Typical } from '../../routing/typical.ts'
+
 /** Who waits behind a statement that takes longer than this is served elsewhere. */
 export const stallMs = 100
 /** Above this a statement is too slow for others to wait behind it. */
@@ -19,6 +21,8 @@ export class Learned {
   isNew = true
   /** A standby has refused it: it only looked like a read. */
   needsPrimary = false
+  /** How long they take altogether, waiting included. */
+  readonly typical = new Typical()
   #ms = 0
   #bytes = 0
   #bannedUntilMs = 0

@@ -2,12 +2,12 @@ import {
   type Candidates,
   candidatesFor,
   judgeSession,
-  leastLoaded,
   type Route,
   type Verdict,
 } from '../../routing/choose.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Logger } from '../../runtime/log.ts'
+import type { Random } from '../../runtime/random.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
 import type { Topology, TopologyNode } from '../../topology/types.ts'
 import type { Databases } from '../catalog/database.ts'
@@ -21,6 +21,7 @@ import type { Reported, ReportedValues } from '../session/reported.ts'
 import type { ServerTls } from '../startup/dial.ts'
 import type { StatsBook } from '../stats.ts'
 import type { AcknowledgedWrites } from './acknowledged.ts'
+import { Balancer } from './balancer.ts'
 import type { Gates } from './gates.ts'
 import type { LimitsCache } from './limits.ts'
 import { NodePools } from './node-pools.ts'
@@ -31,6 +32,7 @@ import { Troubles } from './troubles.ts'
 export interface DispatcherOptions {
   clock: Clock
   timers: Timers
+  random: Random
   log: Logger
   counters: WorkerCounters
   /** Changed in place at a reload. */
@@ -70,6 +72,7 @@ export class Dispatcher {
   readonly #held = new Set<Client>()
   readonly positions: Positions
   readonly #troubles: Troubles
+  readonly #balancer: Balancer
   readonly #candidates: Record<Route, Candidates> = { primary: nobody, replica: nobody }
   /** The nodes of the topology on which sessions of a route may begin. */
   readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
@@ -79,13 +82,12 @@ export class Dispatcher {
   /** Since when there is more than one node; undefined while there is not. */
   #severalSinceMs: number | undefined
   #topology: Topology | undefined
-  #turn: number
   #retryTimer: Timer | undefined
 
   constructor(options: DispatcherOptions) {
     this.#options = options
-    this.#turn = options.firstTurn
     this.#troubles = new Troubles(options.clock)
+    this.#balancer = new Balancer(options)
     this.positions = new Positions({
       clock: options.clock,
       timers: options.timers,
@@ -103,11 +105,11 @@ export class Dispatcher {
     this.#topology = topology
     if (topology.nodes.length < 2) this.#severalSinceMs = undefined
     else this.#severalSinceMs ??= this.#options.clock.nowMs()
-    const { zone } = this.#options.settings
     const before = { ...this.#candidates }
-    this.#candidates.primary = candidatesFor(topology, 'primary', zone)
-    this.#candidates.replica = candidatesFor(topology, 'replica', zone)
+    this.#candidates.primary = candidatesFor(topology, 'primary')
+    this.#candidates.replica = candidatesFor(topology, 'replica')
     this.#hasReadable = this.#candidates.replica.nodes.some(node => node.readable)
+    this.#balancer.setTopology(topology, this.#candidates.replica.nodes)
     this.#begins.primary = new Set(this.#candidates.primary.nodes)
     this.#begins.replica = new Set(this.#candidates.replica.nodes)
     const byName = new Map(topology.nodes.map(node => [node.name, node]))
@@ -135,14 +137,14 @@ export class Dispatcher {
 
   /**
    * When a replica has come back, the others give it its share: as many of their sessions as they have above it are
-   * moved when they come to rest, if they can be. None is ended for it.
+   * moved when they come to rest, if they can be. None is ended for it. Clients of shared pools follow with what they
+   * ask next: see `Balancer`.
    */
   #rebalance(nodes: readonly TopologyNode[]): void {
     const isNew = nodes.some(node => !this.#readable.has(node.name))
     const hadSome = this.#readable.size > 0
     this.#readable = new Set(nodes.filter(node => node.readable).map(node => node.name))
     if (!isNew || !hadSome || nodes.length < 2) return
-    this.#spreadHomes(nodes)
     const sessionsOf = (name: string): Client[] =>
       [...(this.#nodes.get(name)?.sessions ?? [])].filter(client => client.route === 'replica')
     const total = nodes.reduce((sum, node) => sum + sessionsOf(node.name).length, 0)
@@ -154,25 +156,6 @@ export class Dispatcher {
         client.leaving ??= { deadlineMs: Infinity, tried: false, byForce: false }
         this.onRest(client)
       }
-    }
-  }
-
-  /** Pooled clients that read stay where they were at last: whoever is too many there gets a home where some lack. */
-  #spreadHomes(nodes: readonly TopologyNode[]): void {
-    const readers = [...this.#options.clients()].filter(
-      ({ session, route, isSplit }) => session && (isSplit || route === 'replica'),
-    )
-    const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
-    const spare: Client[] = []
-    const lacks: { name: string; missing: number }[] = []
-    for (const { name, weight } of nodes) {
-      const here = readers.filter(({ home }) => home === name)
-      const share = Math.ceil((readers.length * weight) / weights)
-      spare.push(...here.slice(share))
-      lacks.push({ name, missing: share - here.length })
-    }
-    for (const { name, missing } of lacks) {
-      if (missing > 0) for (const client of spare.splice(0, missing)) client.home = name
     }
   }
 
@@ -224,13 +207,16 @@ export class Dispatcher {
     if (client.isWaiting) this.#limitQueueing(client, pools.target.node)
   }
 
-  /** Reads of one client stay at one node while that will have them, so that they never go back in time. */
+  /**
+   * The node for a client, of those that are good enough for it. Reads of one client stay at one node while that will
+   * have them, so that they never go back in time.
+   */
   #chooseFor(client: Client, nodes: readonly TopologyNode[]): TopologyNode | undefined {
     const { home, tried } = client
     if (nodes.length === 1 && tried.size === 0) return this.#troubles.leaveOut(nodes)[0]
     const untried = tried.size === 0 ? nodes : nodes.filter(node => !tried.has(node.name))
     const usable = this.#troubles.leaveOut(untried)
-    return usable.find(node => node.name === home) ?? this.#choose(usable)
+    return this.#balancer.choose(usable, home)
   }
 
   /** What a client is told when its session begins, as others were told it who might have got the same connections. */
@@ -247,7 +233,7 @@ export class Dispatcher {
     const { route } = client
     const node = route === 'primary' ? this.#candidates.primary.nodes[0]?.name : client.home
     // It has to be looked first whether the node has what the client must see.
-    if (route === 'replica' && client.freshOn !== node) return undefined
+    if (route === 'replica' && (client.freshOn !== node || this.#balancer.isOut(node))) return undefined
     const pools = node === undefined ? undefined : this.#nodes.get(node)
     if (!pools?.use.begins[route]) return undefined
     const pool = pools.find(client)
@@ -352,6 +338,7 @@ export class Dispatcher {
 
   onEnded(client: Client): void {
     this.#unpark(client)
+    this.#balancer.onEnded(client)
     for (const pools of this.#all()) pools.removeSession(client)
   }
 
@@ -401,6 +388,11 @@ export class Dispatcher {
     this.positions.tick()
   }
 
+  /** Every `reviewMs`: who gets how many of the clients that read. */
+  review(): void {
+    this.#balancer.review()
+  }
+
   closeIdle(): void {
     for (const pools of this.#all()) pools.closeIdle()
   }
@@ -423,16 +415,6 @@ export class Dispatcher {
 
   #all(): NodePools[] {
     return [...this.#nodes.values(), ...this.#retired]
-  }
-
-  #choose(nodes: readonly TopologyNode[]): TopologyNode | undefined {
-    if (nodes.length <= 1) return nodes[0]
-    return leastLoaded(nodes, name => this.#loadOf(name), this.#turn++)
-  }
-
-  #loadOf(name: string): number {
-    const counters = this.#options.counters.node(name)
-    return counters.sessions + counters.connecting + counters.waiting
   }
 
   #poolsNamed(name: string): NodePools | undefined {
@@ -464,6 +446,7 @@ export class Dispatcher {
         },
         onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
+        load: this.#balancer.load(node.name),
         use: { begins: { primary: false, replica: false }, keepsIdle: false },
       })
       this.#setUse(pools, node)
@@ -480,6 +463,7 @@ export class Dispatcher {
   /** What a node may be used for from now on; nothing when it is gone from the topology. */
   #setUse(pools: NodePools, node: TopologyNode | undefined): void {
     pools.use.begins.primary = node !== undefined && this.#begins.primary.has(node)
+    pools.wasPrimary ||= pools.use.begins.primary
     pools.use.begins.replica = node !== undefined && this.#begins.replica.has(node)
     pools.use.keepsIdle = node?.state === 'active'
   }
@@ -495,8 +479,11 @@ export class Dispatcher {
       primary: judgeSession(topology, 'primary', node),
       replica: judgeSession(topology, 'replica', node),
     }
-    // What runs there is read again elsewhere.
-    if (verdicts.primary === 'cut') pools.abortLanes()
+    // What runs there for those who asked the primary is read again elsewhere.
+    if (verdicts.primary === 'cut' && pools.wasPrimary) {
+      pools.wasPrimary = false
+      pools.abortLanes()
+    }
     if (verdicts.primary === 'stay' && verdicts.replica === 'stay' && !pools.isLeaving) return
     pools.isLeaving = verdicts.primary !== 'stay' || verdicts.replica !== 'stay'
     for (const client of [...pools.sessions]) {
@@ -543,9 +530,9 @@ export class Dispatcher {
   #openElsewhere(client: Client, user: ServerUser): ServerConnection | undefined {
     const topology = this.#topology
     if (!topology) return undefined
-    const { nodes } = candidatesFor(topology, client.route, this.#options.settings.zone)
+    const { nodes } = candidatesFor(topology, client.route)
     const others = nodes.filter(node => node.name !== client.server?.target.node)
-    const chosen = this.#choose(this.#troubles.leaveOut(others))
+    const chosen = this.#balancer.choose(this.#troubles.leaveOut(others))
     return chosen && this.#poolsOf(chosen).openFor(client, user)
   }
 

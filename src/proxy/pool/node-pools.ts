@@ -1,3 +1,4 @@
+import type { NodeLoad } from '../../routing/node-load.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Timers } from '../../runtime/timers.ts'
 import type { Role } from '../../topology/types.ts'
@@ -17,6 +18,7 @@ import { Pool, type PoolHome, type Use } from './pool.ts'
 export interface NodePoolsOptions {
   target: Target
   counters: NodeCounters
+  load: NodeLoad
   use: Use
   settings: WorkerSettings
   limits: LimitsCache
@@ -36,11 +38,14 @@ export interface NodePoolsOptions {
 export class NodePools implements PoolHome {
   readonly target: Target
   readonly counters: NodeCounters
+  readonly load: NodeLoad
   /** Clients that have one of its connections now. */
   readonly sessions = new Set<Client>()
   readonly use: Use
   /** Role at the last topology, to notice that it changed. */
   role: Role = 'unknown'
+  /** It may have lanes of clients who want the primary. */
+  wasPrimary = false
   /** Some of its sessions are asked to leave. */
   isLeaving = false
   readonly #options: NodePoolsOptions
@@ -49,6 +54,7 @@ export class NodePools implements PoolHome {
   constructor(options: NodePoolsOptions) {
     this.target = options.target
     this.counters = options.counters
+    this.load = options.load
     this.use = options.use
     this.#options = options
   }

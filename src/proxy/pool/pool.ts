@@ -1,4 +1,5 @@
 import type { Route } from '../../routing/choose.ts'
+import type { NodeLoad } from '../../routing/node-load.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Timers } from '../../runtime/timers.ts'
 import type { Database } from '../catalog/database.ts'
@@ -27,6 +28,7 @@ export interface Use {
 export interface PoolHome {
   readonly target: Target
   readonly counters: NodeCounters
+  readonly load: NodeLoad
   readonly use: Use
   /** Whether one more connection for this database and user keeps to the limits of the node. */
   hasRoom(pool: Pool): boolean
@@ -429,7 +431,7 @@ export class Pool implements ServerOwner, SharingPlace {
     parameters: ReadonlyMap<string, string>,
   ): ServerConnection {
     const { clock, timers, reports } = this.#options
-    const { target, counters } = this.home
+    const { target, counters, load } = this.home
     const { serverConnectTimeoutMs, serverLifetimeMs } = this.limits
     const server = new ServerConnection(
       {
@@ -447,6 +449,8 @@ export class Pool implements ServerOwner, SharingPlace {
         clock,
         timers,
         counters,
+        load,
+        typical: this.knowledge.typicalOf(this.user),
         stats: this.#options.stats,
         reports,
         owner: this,

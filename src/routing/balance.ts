@@ -1,0 +1,250 @@
+import type { Random } from '../runtime/random.ts'
+import type { TopologyNode } from '../topology/types.ts'
+import { NodeLoad } from './node-load.ts'
+import { fillShares, newShare, type Share } from './shares.ts'
+
+export interface BalanceOptions {
+  random: Random
+  /** Zone of this process; empty for none. */
+  zone: () => string
+  /** How long a node that comes back takes to get its whole share, ms; 0: at once. */
+  slowStartMs: () => number
+  /** Most nodes that may be out at once, of all that could serve, 0..100; 0: none is ever ejected. */
+  ejectionMaxPercent: () => number
+  /** Spreads equals differently in every process. */
+  firstTurn: number
+}
+
+/** What `review` has decided: a sentence for the log. */
+export interface BalanceChange {
+  node: string
+  kind: 'ejected' | 'admitted'
+  why: string
+}
+
+/** A node is out after so many failures in a row. */
+const failuresMax = 5
+/** It is out when its answers take so many times longer, against what is usual, than those of the others. */
+const slowerMax = 3
+/** Answers that say something. */
+const samplesMin = 10
+/** Below this nothing is slow enough to matter. */
+const slowMsMin = 2
+/** Clients are asked to leave when a node has so much more than its share; a part of them at once. */
+const surplusMin = 0.2
+const leavingPart = 0.25
+
+/**
+ * Spreads the clients of one process over the nodes that qualify. Owns no clock and does nothing by itself.
+ *
+ * A node's share follows from its weight, how slow it was lately, what its agent reports of its load, how long it is
+ * back, and its zone: `fillShares`. Of two nodes, drawn by their shares, a client goes to that which has the fewer
+ * clients for its share: processes that know nothing of each other do not all run to the same one. Where it is it
+ * stays, so that its reads do not go back in time, until the node has too many or is out: `mayStay`.
+ *
+ * `review` is to be called a few times a second. It decides all that takes more than a look; in between nothing is
+ * computed for a client that stays.
+ */
+export class Balance {
+  readonly #options: BalanceOptions
+  readonly #loads = new Map<string, NodeLoad>()
+  readonly #shares = new Map<string, Share>()
+  /** Those that reads may go to now. */
+  #candidates: readonly TopologyNode[] = []
+  #nodes: readonly TopologyNode[] = []
+  #turn: number
+
+  constructor(options: BalanceOptions) {
+    this.#options = options
+    this.#turn = options.firstTurn
+  }
+
+  load(name: string): NodeLoad {
+    let load = this.#loads.get(name)
+    if (!load) {
+      load = new NodeLoad()
+      this.#loads.set(name, load)
+    }
+    return load
+  }
+
+  share(name: string): Readonly<Share> | undefined {
+    return this.#shares.get(name)
+  }
+
+  get candidates(): readonly TopologyNode[] {
+    return this.#candidates
+  }
+
+  /** Takes a new snapshot: all nodes, and which of them reads may go to. */
+  setNodes(nodes: readonly TopologyNode[], candidates: readonly TopologyNode[], nowMs: number): void {
+    const before = new Set(this.#candidates.map(({ name }) => name))
+    this.#nodes = nodes
+    this.#candidates = candidates
+    // Whoever is the first to serve has no one to be spared by.
+    if (before.size > 0) {
+      for (const { name } of candidates) if (!before.has(name)) this.load(name).admit(nowMs)
+    }
+    const known = new Set(nodes.map(({ name }) => name))
+    for (const name of this.#loads.keys()) if (!known.has(name)) this.#loads.delete(name)
+    this.#weigh(nowMs)
+  }
+
+  /** Looks at what was seen since the last time: who is out, who comes back, who has too many clients. */
+  review(nowMs: number): BalanceChange[] {
+    const changes = [...this.#admit(nowMs), ...this.#eject(nowMs)]
+    this.#weigh(nowMs)
+    this.#askToLeave()
+    return changes
+  }
+
+  #admit(nowMs: number): BalanceChange[] {
+    const changes: BalanceChange[] = []
+    for (const { name } of this.#candidates) {
+      const load = this.load(name)
+      load.forgive(nowMs)
+      if (!load.isEjected || nowMs < load.ejectedUntilMs) continue
+      load.admit(nowMs)
+      changes.push({ node: name, kind: 'admitted', why: `${name} gets reads again, a few at first` })
+    }
+    return changes
+  }
+
+  #eject(nowMs: number): BalanceChange[] {
+    const { ejectionMaxPercent, random } = this.#options
+    const count = this.#candidates.length
+    const outMax = Math.min(count - 1, Math.floor((count * ejectionMaxPercent()) / 100))
+    const here = this.#candidates.filter(({ name }) => !this.load(name).isEjected)
+    const room = outMax - (count - here.length)
+    if (room <= 0) return []
+    const worst = here
+      .map(node => ({ node, load: this.load(node.name), why: this.#whyOut(node, here) }))
+      .filter(({ why }) => why !== undefined)
+      .sort((a, b) => b.load.failures - a.load.failures || b.load.slowdown - a.load.slowdown)
+    return worst.slice(0, room).map(({ node, load, why }) => {
+      load.eject(why!, random.next(), nowMs)
+      return { node: node.name, kind: 'ejected', why: why! }
+    })
+  }
+
+  /** Compared with its own zone only: the way to another one takes its time, and is nobody's fault. */
+  #whyOut(node: TopologyNode, here: readonly TopologyNode[]): string | undefined {
+    const load = this.load(node.name)
+    if (load.failures >= failuresMax) return `${load.failures} requests in a row failed at ${node.name}`
+    if (load.samples < samplesMin || load.latencyMs < slowMsMin) return undefined
+    const others: number[] = []
+    for (const other of here) {
+      if (other === node || other.zone !== node.zone) continue
+      const { samples, slowdown } = this.load(other.name)
+      if (samples >= samplesMin) others.push(slowdown)
+    }
+    const usual = others.sort((a, b) => a - b)[(others.length - 1) >> 1]
+    if (usual === undefined) return undefined
+    const times = load.slowdown / usual
+    if (times <= slowerMax) return undefined
+    const ms = Math.round(load.latencyMs * 10) / 10
+    return `${node.name} takes ${times.toFixed(1)} times as long as the others do (${ms} ms on average)`
+  }
+
+  #weigh(nowMs: number): void {
+    const { slowStartMs, zone } = this.#options
+    const known = new Set(this.#candidates.map(({ name }) => name))
+    for (const name of this.#shares.keys()) if (!known.has(name)) this.#shares.delete(name)
+    const shares = this.#candidates.map(node => {
+      let share = this.#shares.get(node.name)
+      if (!share) {
+        share = newShare()
+        this.#shares.set(node.name, share)
+      }
+      return share
+    })
+    const loads = this.#candidates.map(({ name }) => this.load(name))
+    const ramps = loads.map(load => load.ramp(slowStartMs(), nowMs))
+    fillShares({ nodes: this.#candidates, loads, ramps, all: this.#nodes, zone: zone() }, shares)
+  }
+
+  #askToLeave(): void {
+    let total = 0
+    for (const { name } of this.#candidates) total += this.load(name).clients
+    for (const { name } of this.#candidates) {
+      const share = this.#shares.get(name)!
+      const load = this.load(name)
+      const fair = total * share.value
+      const surplus = load.clients - fair
+      if (load.isEjected) share.leaving = Number.POSITIVE_INFINITY
+      else if (surplus >= 1 && surplus >= fair * surplusMin) share.leaving = Math.ceil(surplus * leavingPart)
+      else share.leaving = 0
+    }
+  }
+
+  /** Whether a client that is at home on this node should stay there with what it asks next. Costs a look. */
+  mayStay(home: string): boolean {
+    const share = this.#shares.get(home)
+    return share === undefined || share.leaving === 0
+  }
+
+  /**
+   * A node for a client, of those that qualify; undefined when there is none. `home` is where it was at last, if that
+   * is among them: it is left only for one that is better off. The client counts there from now on.
+   */
+  choose(nodes: readonly TopologyNode[], home: TopologyNode | undefined): TopologyNode | undefined {
+    if (home && this.mayStay(home.name)) return home
+    const better = nodes.filter(({ name }) => name !== home?.name && this.#valueOf(name) > 0)
+    const chosen = this.#ofTwo(better)
+    if (home) {
+      const share = this.#shares.get(home.name)!
+      share.leaving--
+      const isOut = this.load(home.name).isEjected
+      if (!chosen || (!isOut && this.#crowd(chosen, 1) >= this.#crowd(home, 0))) return home
+      this.load(home.name).clients--
+    }
+    // All that is left is out, or far: better than nothing.
+    const taken = chosen ?? this.#ofTwo(nodes)
+    if (taken) this.load(taken.name).clients++
+    return taken
+  }
+
+  /** A client that was at work there has gone. */
+  left(name: string): void {
+    const load = this.#loads.get(name)
+    if (load && load.clients > 0) load.clients--
+  }
+
+  #valueOf(name: string): number {
+    return this.#shares.get(name)?.value ?? 0
+  }
+
+  /** Clients for its share, with `more` of them. */
+  #crowd({ name, weight }: TopologyNode, more: number): number {
+    const clients = this.load(name).clients + more
+    return clients / (this.#valueOf(name) || weight * Number.EPSILON || Number.MIN_VALUE)
+  }
+
+  #ofTwo(nodes: readonly TopologyNode[]): TopologyNode | undefined {
+    if (nodes.length < 2) return nodes[0]
+    const one = this.#draw(nodes, -1)
+    const other = this.#draw(nodes, one)
+    // Equals take turns.
+    const [first, second] = one < other === (this.#turn++ % 2 === 0) ? [one, other] : [other, one]
+    return this.#crowd(nodes[second]!, 1) < this.#crowd(nodes[first]!, 1) ? nodes[second] : nodes[first]
+  }
+
+  /** One by chance, each as likely as its share; not that at `without`. */
+  #draw(nodes: readonly TopologyNode[], without: number): number {
+    let total = 0
+    for (let at = 0; at < nodes.length; at++) if (at !== without) total += this.#chanceOf(nodes[at]!)
+    let rest = this.#options.random.next() * total
+    let last = -1
+    for (let at = 0; at < nodes.length; at++) {
+      if (at === without) continue
+      last = at
+      rest -= this.#chanceOf(nodes[at]!)
+      if (rest < 0) break
+    }
+    return last
+  }
+
+  #chanceOf({ name, weight }: TopologyNode): number {
+    return this.#valueOf(name) || weight * Number.EPSILON || Number.MIN_VALUE
+  }
+}

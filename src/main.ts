@@ -3,6 +3,7 @@
 import { addAgentCommand } from './cli/agent.ts'
 import { addConfigCommands } from './cli/config.ts'
 import { addDemoCommand } from './cli/demo.ts'
+import { addExplainCommand } from './cli/explain.ts'
 import { addImportCommand } from './cli/import.ts'
 import { addNodeCommands } from './cli/node.ts'
 import { addProxyCommand } from './cli/proxy.ts'
@@ -19,6 +20,7 @@ addUpCommand(program, io)
 addAgentCommand(program, io)
 addProxyCommand(program, io)
 addStatusCommand(program, io)
+addExplainCommand(program, io)
 addNodeCommands(program, io)
 addConfigCommands(program, io)
 addStoreCommands(program, io)

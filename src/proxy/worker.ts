@@ -188,6 +188,8 @@ export class Worker implements ClientHost, StartupHost {
       hasReplicas: () => dispatcher.hasReplicas,
       replicaFor: client => dispatcher.replicaFor(client),
       mayReadPrimary: () => dispatcher.mayReadPrimary,
+      topology: () => dispatcher.topology,
+      balancer: dispatcher.balancer,
     })
   }
 
@@ -427,6 +429,10 @@ export class Worker implements ClientHost, StartupHost {
 
   direct(client: Client, request: Buffer): boolean {
     return this.#director.direct(client, request)
+  }
+
+  explain(client: Client, request: Buffer): Buffer | undefined {
+    return this.#director.explain(client, request)
   }
 
   whenReady(client: Client, done: () => void): void {

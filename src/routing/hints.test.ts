@@ -9,15 +9,20 @@ test('a wish is one of three words', () => {
 
 test('hints stand in a comment at the beginning', () => {
   const read = (text: string): unknown => readHints(Buffer.from(text), 0, Buffer.byteLength(text))
-  const replica = { route: 'replica', consistency: undefined }
+  const replica = { route: 'replica', consistency: undefined, explain: undefined }
   assert.deepEqual(read('/* pgherd: route=replica */ select 1'), replica)
   assert.deepEqual(read('\n /*pgherd:route=replica*/select 1'), replica)
   assert.deepEqual(read('/*+ PGHERD: ROUTE=replica */ select 1'), replica)
   assert.deepEqual(read('/* pgherd: consistency=bounded:20, route=auto */ select 1'), {
     route: 'auto',
     consistency: { level: 'bounded', staleMs: 20 },
+    explain: undefined,
   })
-  assert.deepEqual(read('/* pgherd: route=nowhere */ select 1'), { route: undefined, consistency: undefined })
+  assert.deepEqual(read('/* pgherd: route=nowhere */ select 1'), {
+    route: undefined,
+    consistency: undefined,
+    explain: undefined,
+  })
   for (const text of [
     'select /* pgherd: route=replica */ 1',
     '/* route=replica */ select 1',

@@ -12,6 +12,8 @@ export function parseRouteWish(text: string): RouteWish | undefined {
 export interface Hints {
   readonly route: RouteWish | undefined
   readonly consistency: Consistency | undefined
+  /** It is not to be run: where it would go is to be told, as lines or as JSON. */
+  readonly explain: 'text' | 'json' | undefined
 }
 
 const slash = 0x2f
@@ -34,10 +36,12 @@ export function readHints(text: Buffer, start: number, end: number): Hints | und
   if (!found) return undefined
   let route: RouteWish | undefined
   let consistency: Consistency | undefined
+  let explain: 'text' | 'json' | undefined
   for (const part of found[1]!.split(/[\s,]+/)) {
     const [name, value = ''] = part.split('=')
     if (name?.toLowerCase() === 'route') route = parseRouteWish(value) ?? route
     else if (name?.toLowerCase() === 'consistency') consistency = parseConsistency(value) ?? consistency
+    else if (name?.toLowerCase() === 'explain') explain = value === 'json' ? 'json' : 'text'
   }
-  return { route, consistency }
+  return { route, consistency, explain }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import { cliJson } from '../support/cli.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { caughtUp, connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
@@ -226,5 +227,40 @@ describe('reads and writes on one port', () => {
     } finally {
       await Promise.all(clients.map(client => client.end()))
     }
+  })
+
+  test('where a statement would go is told, and nothing is run', async () => {
+    interface Explained {
+      reads: boolean
+      route: string
+      node: string
+      refusal?: string
+      nodes: { node: string; isCandidate: boolean }[]
+    }
+    const explained = (sql: string): Promise<Explained> =>
+      cliJson<Explained>(['explain', '--json', '-p', String(port), sql])
+    const read = await explained('select * from items where id = 7')
+    assert.deepEqual([read.reads, read.route], [true, 'replica'])
+    assert.ok(['b', 'c'].includes(read.node))
+    assert.deepEqual(read.nodes.map(({ node, isCandidate }) => [node, isCandidate]).slice(0, 1), [
+      ['a', false],
+    ])
+    const written = await explained('delete from items')
+    assert.deepEqual(
+      [written.reads, written.route, written.node, written.refusal],
+      [false, 'primary', 'a', 'not_read'],
+    )
+    assert.equal((await query(port, 'select count(*)::int as n from items'))[0]?.['n'], 100)
+    const strong = await explained('/* pgherd: consistency=strong */ select 1')
+    assert.equal(strong.route, 'replica', 'a comment further on is none for pgherd')
+    await withClient(async client => {
+      const { rows } = await client.query<{ pgherd: string }>(
+        '/* pgherd: explain */ select loud(1) from items',
+      )
+      assert.match(
+        rows.map(row => row.pgherd).join('\n'),
+        /calls a function that is volatile\n.*\nGoes to the primary a/,
+      )
+    })
   })
 })

@@ -30,6 +30,8 @@ export interface ClientHost {
   /** Sets where a request of a client without a server connection goes. False: `whenReady` has to be waited for. */
   direct(client: Client, request: Buffer): boolean
   whenReady(client: Client, done: () => void): void
+  /** What a request is answered with that asks where it would go; undefined for any other. */
+  explain(client: Client, request: Buffer): Buffer | undefined
   /** Calls back with true when the node of `client`'s server has what it must see, as far as that can be told. */
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void
   /** The client is about to learn that something may have been written: later reads have to see it. */

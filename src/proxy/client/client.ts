@@ -293,12 +293,18 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
     if (request[0] === Code.Terminate) return this.end('client_closed')
     this.route = this.door
-    if (this.#answerHere(request)) return
+    if (this.#answerHere(request) || this.#explain(request)) return
     if (!hasRequest(request) || this.socket.writableNeedDrain) {
       this.ahead = request
       if (this.socket.writableNeedDrain) this.socket.pause()
     } else if (this.host.direct(this, request)) this.#run(request)
     else this.#awaitNode(request)
+  }
+
+  #explain(request: Buffer): boolean {
+    const told = this.#begun ? undefined : this.host.explain(this, request)
+    if (told) this.send(told)
+    return told !== undefined
   }
 
   #run(request: Buffer): void {

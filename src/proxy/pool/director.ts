@@ -1,16 +1,21 @@
-import { type Consistency, parseConsistency } from '../../config/consistency.ts'
+import { type Consistency, parseConsistency, writeConsistency } from '../../config/consistency.ts'
 import { parseRouteWish, type RouteWish } from '../../routing/hints.ts'
 import { readLsn } from '../../topology/lsn.ts'
-import type { Lsn } from '../../topology/types.ts'
+import type { Lsn, Topology } from '../../topology/types.ts'
+import { Client as Code, headerBytes } from '../../wire/codes.ts'
+import { readyForQueryIdle } from '../../wire/messages.ts'
 import type { Database } from '../catalog/database.ts'
 import type { Client } from '../client/client.ts'
+import { writeCommandComplete, writeDataRows, writeRowDescription } from '../console/encoding.ts'
 import type { LaneRefusal } from '../lanes/counters.ts'
 import type { Sharing } from '../lanes/sharing.ts'
 import { ownSettings } from '../session/own-settings.ts'
 import type { Settings } from '../session/settings.ts'
+import type { Balancer } from './balancer.ts'
+import { type Explanation, linesOf, sentenceOf } from './explanation.ts'
 import type { PoolLimits } from './limits.ts'
 import type { Demand, Positions } from './positions.ts'
-import type { RoutedCounters } from './routed.ts'
+import { type PrimaryReason, primaryReasons, type RoutedCounters } from './routed.ts'
 
 export interface DirectorOptions {
   sharing: Sharing
@@ -22,6 +27,8 @@ export interface DirectorOptions {
   hasReplicas(): boolean
   /** Where a client's reads go: its home, or a better one. Undefined where the primary is all there is. */
   replicaFor(client: Client): string | undefined
+  topology(): Topology | undefined
+  balancer: Balancer
   /** Whether the primary may serve what replicas cannot. */
   mayReadPrimary(): boolean
 }
@@ -132,6 +139,62 @@ export class Director {
     return demand
   }
 
+  /**
+   * What is told in the place of running `request`, which asks for it by a hint `explain`; undefined for any other. It
+   * is looked at as it would be if it had been seen before.
+   */
+  explain(client: Client, request: Buffer): Buffer | undefined {
+    if (!mayHaveHint(request)) return undefined
+    const { sharing } = this.#options
+    const knowledge = this.#options.knowledgeOf(client.database)
+    sharing.examine(client, request, knowledge)
+    const wanted = sharing.hints(request)?.explain
+    if (!wanted || !client.session) return undefined
+    const told = this.#explanationOf(client, request, sharing.examine(client, request, knowledge))
+    const lines = wanted === 'json' ? [JSON.stringify(told)] : linesOf(told)
+    return Buffer.concat([
+      writeRowDescription(explainColumns),
+      writeDataRows(
+        explainColumns,
+        lines.map(line => [line]),
+      ),
+      writeCommandComplete('EXPLAIN'),
+      readyForQueryIdle,
+    ])
+  }
+
+  #explanationOf(client: Client, request: Buffer, refusal: LaneRefusal | undefined): Explanation {
+    const { balancer, counters, positions, sharing } = this.#options
+    const topology = this.#options.topology()!
+    const limits = this.#options.limitsOf(client)
+    const wish = this.#wishOf(client.session!.settings)
+    const demand = demandOf(wish, sharing.hints(request)?.consistency, limits)
+    const before = counters.data()
+    const isReady = this.direct(client, request)
+    const { route } = client
+    const node = route === 'replica' ? client.home : topology.primary
+    const reason = primaryReasons.find(each => counters.primary[each] > before.primary[each])
+    Object.assign(counters.primary, before.primary)
+    counters.replica = before.replica
+    const isFresh = (name: string): boolean => positions.isFresh(client, name, demand)
+    const nodes = balancer.explain(topology, route, ({ name, readable }) =>
+      readable && route === 'replica' && !isFresh(name)
+        ? 'is not known yet to have what must be seen'
+        : undefined,
+    )
+    return {
+      reads: refusal === undefined,
+      refusal,
+      sentence: sentenceOf(refusal),
+      consistency: writeConsistency(demand.consistency),
+      splits: client.door === 'replica' || client.isSplit,
+      route,
+      node,
+      why: whyOf(client, reason, isReady),
+      nodes,
+    }
+  }
+
   /** Calls back when the request that was directed can be run; where it goes is set. */
   whenReady(client: Client, done: () => void): void {
     const { home } = client
@@ -196,6 +259,31 @@ function isTrue(value: string | undefined): boolean {
 
 /** By the level alone, which is all that most requests demand. */
 const plainDemands = new WeakMap<Consistency, Demand>()
+
+const explainColumns = [{ name: 'pgherd', type: 'text' }] as const
+
+/** A Query that begins with a comment. */
+function mayHaveHint(request: Buffer): boolean {
+  return request[0] === Code.Query && request[headerBytes] === 0x2f && request[headerBytes + 1] === 0x2a
+}
+
+const reasonSentences: Record<PrimaryReason, string> = {
+  write: 'it may write, or do what only the primary can',
+  unknown: 'not enough is known of it yet',
+  wish: 'the client says so',
+  strong: 'nothing else is read with this consistency',
+  not_fresh: 'the replica was not known to have what must be seen',
+  refused: 'a standby has refused one like it',
+  no_replica: 'there is no replica to read from',
+}
+
+function whyOf(client: Client, reason: PrimaryReason | undefined, isReady: boolean): string {
+  if (client.route === 'replica') {
+    return isReady ? 'it has what must be seen' : 'as soon as it has what must be seen; else to the primary'
+  }
+  if (reason) return reasonSentences[reason]
+  return client.isSplit ? 'nothing else fits' : 'there are no replicas, or reads are not split here'
+}
 
 function demandOf({ consistency, token }: Wish, hinted: Consistency | undefined, limits: PoolLimits): Demand {
   const level = hinted ?? consistency ?? limits.consistency

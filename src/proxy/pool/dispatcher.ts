@@ -72,7 +72,7 @@ export class Dispatcher {
   readonly #held = new Set<Client>()
   readonly positions: Positions
   readonly #troubles: Troubles
-  readonly #balancer: Balancer
+  readonly balancer: Balancer
   readonly #candidates: Record<Route, Candidates> = { primary: nobody, replica: nobody }
   /** The nodes of the topology on which sessions of a route may begin. */
   readonly #begins: Record<Route, ReadonlySet<TopologyNode>> = { primary: new Set(), replica: new Set() }
@@ -87,7 +87,7 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options
     this.#troubles = new Troubles(options.clock)
-    this.#balancer = new Balancer(options)
+    this.balancer = new Balancer(options)
     this.positions = new Positions({
       clock: options.clock,
       timers: options.timers,
@@ -109,7 +109,7 @@ export class Dispatcher {
     this.#candidates.primary = candidatesFor(topology, 'primary')
     this.#candidates.replica = candidatesFor(topology, 'replica')
     this.#hasReadable = this.#candidates.replica.nodes.some(node => node.readable)
-    this.#balancer.setTopology(topology, this.#candidates.replica.nodes)
+    this.balancer.setTopology(topology, this.#candidates.replica.nodes)
     this.#begins.primary = new Set(this.#candidates.primary.nodes)
     this.#begins.replica = new Set(this.#candidates.replica.nodes)
     const byName = new Map(topology.nodes.map(node => [node.name, node]))
@@ -216,7 +216,7 @@ export class Dispatcher {
     if (nodes.length === 1 && tried.size === 0) return this.#troubles.leaveOut(nodes)[0]
     const untried = tried.size === 0 ? nodes : nodes.filter(node => !tried.has(node.name))
     const usable = this.#troubles.leaveOut(untried)
-    return this.#balancer.choose(usable, home)
+    return this.balancer.choose(usable, home)
   }
 
   /** What a client is told when its session begins, as others were told it who might have got the same connections. */
@@ -233,7 +233,7 @@ export class Dispatcher {
     const { route } = client
     const node = route === 'primary' ? this.#candidates.primary.nodes[0]?.name : client.home
     // It has to be looked first whether the node has what the client must see.
-    if (route === 'replica' && (client.freshOn !== node || this.#balancer.isOut(node))) return undefined
+    if (route === 'replica' && (client.freshOn !== node || this.balancer.isOut(node))) return undefined
     const pools = node === undefined ? undefined : this.#nodes.get(node)
     if (!pools?.use.begins[route]) return undefined
     const pool = pools.find(client)
@@ -260,6 +260,10 @@ export class Dispatcher {
     const { nodes } = this.#candidates.replica
     const chosen = this.#chooseFor(client, nodes)
     return chosen?.readable === true ? chosen.name : undefined
+  }
+
+  get topology(): Topology | undefined {
+    return this.#topology
   }
 
   /** Whether the primary may serve reads that no replica can. */
@@ -338,7 +342,7 @@ export class Dispatcher {
 
   onEnded(client: Client): void {
     this.#unpark(client)
-    this.#balancer.onEnded(client)
+    this.balancer.onEnded(client)
     for (const pools of this.#all()) pools.removeSession(client)
   }
 
@@ -390,7 +394,7 @@ export class Dispatcher {
 
   /** Every `reviewMs`: who gets how many of the clients that read. */
   review(): void {
-    this.#balancer.review()
+    this.balancer.review()
   }
 
   closeIdle(): void {
@@ -446,7 +450,7 @@ export class Dispatcher {
         },
         onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
-        load: this.#balancer.load(node.name),
+        load: this.balancer.load(node.name),
         use: { begins: { primary: false, replica: false }, keepsIdle: false },
       })
       this.#setUse(pools, node)
@@ -532,7 +536,7 @@ export class Dispatcher {
     if (!topology) return undefined
     const { nodes } = candidatesFor(topology, client.route)
     const others = nodes.filter(node => node.name !== client.server?.target.node)
-    const chosen = this.#balancer.choose(this.#troubles.leaveOut(others))
+    const chosen = this.balancer.choose(this.#troubles.leaveOut(others))
     return chosen && this.#poolsOf(chosen).openFor(client, user)
   }
 

@@ -187,6 +187,16 @@ function addProxyMetrics(
       for (const [reason, count] of Object.entries(counters().lanes.givenBack)) metric.inc({ reason }, count)
     },
   )
+  total(
+    'pgherd_routed_total',
+    'Requests of the port for everything while there were replicas, by where they went; why, when to the primary.',
+    ['to', 'reason'],
+    metric => {
+      const { primary, replica } = counters().routed
+      metric.inc({ to: 'replica', reason: '' }, replica)
+      for (const [reason, count] of Object.entries(primary)) metric.inc({ to: 'primary', reason }, count)
+    },
+  )
   total('pgherd_begins_deferred_total', 'Transactions that were begun without a server.', [], metric => {
     metric.inc(counters().beginsDeferred)
   })

@@ -176,11 +176,10 @@ export class Director {
     const reason = primaryReasons.find(each => counters.primary[each] > before.primary[each])
     Object.assign(counters.primary, before.primary)
     counters.replica = before.replica
-    const isFresh = (name: string): boolean => positions.isFresh(client, name, demand)
+    const isBehind = (name: string): boolean =>
+      !positions.isFresh(client, name, demand) && !positions.mayCatchUp(name)
     const nodes = balancer.explain(topology, route, ({ name, readable }) =>
-      readable && route === 'replica' && !isFresh(name)
-        ? 'is not known yet to have what must be seen'
-        : undefined,
+      readable && route === 'replica' && isBehind(name) ? 'did not have in time what must be seen' : undefined,
     )
     return {
       reads: refusal === undefined,

@@ -179,7 +179,9 @@ export class Director {
     const isBehind = (name: string): boolean =>
       !positions.isFresh(client, name, demand) && !positions.mayCatchUp(name)
     const nodes = balancer.explain(topology, route, ({ name, readable }) =>
-      readable && route === 'replica' && isBehind(name) ? 'did not have in time what must be seen' : undefined,
+      readable && route === 'replica' && isBehind(name)
+        ? 'did not have in time what must be seen'
+        : undefined,
     )
     return {
       reads: refusal === undefined,

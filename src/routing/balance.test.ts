@@ -252,6 +252,7 @@ test('a zone that is ejected or overloaded spills over little by little, and tak
   assert.deepEqual(fill(balance, nodes, 8), { b: 8, c: 0 })
   nodes[0] = { ...nodes[0]!, load: { cpu: 1 } }
   balance.setNodes(nodes, nodes, 1)
+  balance.review(1)
   assert.ok(Math.abs(shareOf(balance, 'c') - 0.3) < 1e-9)
   for (let failure = 0; failure < 5; failure++) balance.load('b').failed(1000 + failure * 200)
   balance.review(2000)

@@ -78,24 +78,31 @@ export class Balance {
 
   /** Takes a new snapshot: all nodes, and which of them reads may go to. */
   setNodes(nodes: readonly TopologyNode[], candidates: readonly TopologyNode[], nowMs: number): void {
-    const before = new Set(this.#candidates.map(({ name }) => name))
+    const before = this.#candidates.length
+    const added = candidates.filter(({ name }) => !this.#shares.has(name))
     this.#nodes = nodes
     this.#candidates = candidates
     // Whoever is the first to serve has no one to be spared by.
-    if (before.size > 0) {
-      for (const { name } of candidates) if (!before.has(name)) this.load(name).admit(nowMs)
-    }
-    const known = new Set(nodes.map(({ name }) => name))
-    for (const name of this.#loads.keys()) if (!known.has(name)) this.#loads.delete(name)
-    this.#weigh(nowMs)
+    if (before > 0) for (const { name } of added) this.load(name).admit(nowMs)
+    // Figures change all the time, and can wait for the next review.
+    if (added.length > 0 || candidates.length !== before) this.#weigh(nowMs)
   }
 
   /** Looks at what was seen since the last time: who is out, who comes back, who has too many clients. */
   review(nowMs: number): BalanceChange[] {
-    const changes = [...this.#admit(nowMs), ...this.#eject(nowMs)]
+    const admitted = this.#admit(nowMs)
     this.#weigh(nowMs)
+    const ejected = this.#eject(nowMs)
+    if (ejected.length > 0) this.#weigh(nowMs)
     this.#askToLeave()
-    return changes
+    this.#forget()
+    return [...admitted, ...ejected]
+  }
+
+  #forget(): void {
+    if (this.#loads.size <= this.#nodes.length) return
+    const known = new Set(this.#nodes.map(({ name }) => name))
+    for (const name of this.#loads.keys()) if (!known.has(name)) this.#loads.delete(name)
   }
 
   #admit(nowMs: number): BalanceChange[] {
@@ -131,7 +138,8 @@ export class Balance {
   #whyOut(node: TopologyNode, here: readonly TopologyNode[]): string | undefined {
     const load = this.load(node.name)
     if (load.failures >= failuresMax) return `${load.failures} requests in a row failed at ${node.name}`
-    if (load.samples < samplesMin || load.latencyMs < slowMsMin) return undefined
+    const isSlow = load.latencyMs >= slowMsMin && (this.#shares.get(node.name)?.speed ?? 1) < 1
+    if (load.samples < samplesMin || !isSlow) return undefined
     const others: number[] = []
     for (const other of here) {
       if (other === node || other.zone !== node.zone) continue

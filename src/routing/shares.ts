@@ -9,7 +9,7 @@ export interface Share {
   speed: number
   /** By what its agent reports, 0.5..1. */
   headroom: number
-  /** While it comes back, 0.1..1. */
+  /** While it comes back, 0.1..1; 0 while it has to wait. */
   ramp: number
   /** Of the whole, the part that its zone has. */
   zone: number

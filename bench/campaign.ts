@@ -29,7 +29,8 @@ export interface Campaign {
 /** Starts a PostgreSQL and runs all workloads on it, one after the other. Throws `BenchError` when it cannot begin. */
 export async function measureAll(campaign: Campaign): Promise<Results> {
   const { options, contestants, signal } = campaign
-  const postgres = await BenchPostgres.start(connectionsMax(options, contestants), options.scale)
+  const replicas = Math.max(0, ...options.workloads.map(workload => workload.replicas ?? 0))
+  const postgres = await BenchPostgres.start(connectionsMax(options, contestants), options.scale, replicas)
   try {
     const environment = await readEnvironment(postgres.version)
     const cells: Cell[] = []
@@ -80,7 +81,7 @@ export function configurationsOf(
   for (const workload of options.workloads) {
     for (const { name, launch } of contestantsFor(workload, contestants)) {
       const launched = launch?.({
-        ...demandsOf(workload, options),
+        ...demandsOf(workload, options, [5433, 5434, 5435]),
         dir: name,
         ports: [6432, 6433, 6434],
         serverPort: 5432,

@@ -37,8 +37,10 @@ export function clientCounts(workload: Workload, asked: readonly number[] | unde
 /** Those that can take part in a workload. */
 export function contestantsFor(workload: Workload, all: readonly Contestant[]): Contestant[] {
   return all.filter(
-    ({ checksPasswords, launch }) =>
-      (workload.login === 'trust' || checksPasswords) && (!workload.proxiesOnly || launch !== undefined),
+    ({ balances, checksPasswords, launch }) =>
+      (workload.replicas ? balances !== undefined : balances !== 'only') &&
+      (workload.login === 'trust' || checksPasswords) &&
+      (!workload.proxiesOnly || launch !== undefined),
   )
 }
 
@@ -46,6 +48,7 @@ export function contestantsFor(workload: Workload, all: readonly Contestant[]): 
 export function demandsOf(
   workload: Workload,
   options: Pick<MeasureOptions, 'clients' | 'poolSize' | 'workers'>,
+  replicaPorts: readonly number[],
 ): Demands {
   return {
     poolSize: options.poolSize,
@@ -54,6 +57,7 @@ export function demandsOf(
     login: workload.login,
     keepsStatements: workload.keepsStatements ?? false,
     workers: options.workers ?? workload.workers,
+    replicaPorts: workload.replicas ? replicaPorts : [],
   }
 }
 
@@ -160,7 +164,7 @@ class Turns {
   }
 
   async #start(contestant: Contestant): Promise<Running> {
-    const demands = demandsOf(this.#workload, this.#options)
+    const demands = demandsOf(this.#workload, this.#options, this.#postgres.replicaPorts)
     const running = await startContestant(contestant, this.#postgres, demands, this.#workload.placement)
     this.#running.set(contestant.name, running)
     return running

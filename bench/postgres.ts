@@ -1,10 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deriveKeys, formatVerifier, makeVerifier, type ScramKeys } from '../src/auth/scram.ts'
-import { query, startTestCluster, type TestCluster } from '../test/support/postgres.ts'
+import { caughtUp, query, startTestCluster, type TestCluster } from '../test/support/postgres.ts'
 import { runProgram } from './command.ts'
 import { benchDatabase, benchUser } from './contestants/contestant.ts'
 import { BenchError } from './error.ts'
+import { SlowServer } from './slow-server.ts'
 
 const password = 'bench-password'
 const salt = Buffer.from('salt of the bench')
@@ -36,10 +37,20 @@ export class BenchPostgres {
   /** What proves the user's password without the work of hashing it. */
   readonly keys: ScramKeys
   readonly scale: number
+  /** Where reads may go, for workloads about balancing; the way to the last one can be made slow. */
+  readonly replicaPorts: readonly number[]
+  readonly #slow: SlowServer | undefined
   readonly #cluster: TestCluster
   #accounts: Promise<void> | undefined
 
-  private constructor(cluster: TestCluster, pid: number, usersFile: string, keys: ScramKeys, scale: number) {
+  private constructor(
+    cluster: TestCluster,
+    pid: number,
+    usersFile: string,
+    keys: ScramKeys,
+    scale: number,
+    slow: SlowServer | undefined,
+  ) {
     this.port = cluster.primary.port
     this.pid = pid
     this.version = cluster.binaries.version
@@ -47,12 +58,16 @@ export class BenchPostgres {
     this.usersFile = usersFile
     this.keys = keys
     this.scale = scale
+    this.#slow = slow
+    const ports = cluster.replicas.map(({ port }) => port)
+    this.replicaPorts = slow ? [...ports.slice(0, -1), slow.port] : ports
     this.#cluster = cluster
   }
 
   /** Throws what the server says when it does not start. `scale` is that of pgbench's tables. */
-  static async start(connectionsMax: number, scale: number): Promise<BenchPostgres> {
+  static async start(connectionsMax: number, scale: number, replicas: number): Promise<BenchPostgres> {
     const cluster = await startTestCluster({
+      replicas,
       settings: { ...serverSettings, max_connections: String(connectionsMax) },
     })
     try {
@@ -64,7 +79,9 @@ export class BenchPostgres {
       await writeFile(usersFile, `"${benchUser}" "${secret}"\n`, { mode: 0o600 })
       const pid = await cluster.primary.pid()
       if (pid === undefined) throw new BenchError('not_started', 'PostgreSQL ended after its start')
-      return new BenchPostgres(cluster, pid, usersFile, keys, scale)
+      const last = cluster.replicas.at(-1)
+      const slow = last && (await SlowServer.before(last.port))
+      return new BenchPostgres(cluster, pid, usersFile, keys, scale, slow)
     } catch (cause) {
       await cluster.stop()
       throw cause
@@ -85,7 +102,13 @@ export class BenchPostgres {
     return this.#accounts
   }
 
-  stop(): Promise<void> {
-    return this.#cluster.stop()
+  /** Waits until the replicas have what was written by now. */
+  async replicate(): Promise<void> {
+    for (const replica of this.#cluster.replicas) await caughtUp(this.#cluster.primary, replica)
+  }
+
+  async stop(): Promise<void> {
+    await this.#slow?.stop()
+    await this.#cluster.stop()
   }
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Contestant, Setup } from './contestant.ts'
-import { haproxy } from './haproxy.ts'
+import { haproxy, haproxyLeastconn } from './haproxy.ts'
 import { findPeer } from './peers.ts'
 import { pgbouncer } from './pgbouncer.ts'
 import { pgherd } from './pgherd.ts'
@@ -12,6 +12,7 @@ const setup: Setup = {
   dir: '/tmp/x',
   ports: [7001, 7002, 7003],
   serverPort: 7000,
+  replicaPorts: [],
   usersFile: '/tmp/users.txt',
   poolSize: 20,
   clientsMax: 300,
@@ -53,6 +54,29 @@ test('HAProxy and Pgpool-II take as many clients as come', () => {
   assert.match(textOf(haproxy('h', '2.6')), /^ {2}maxconn 300$/m)
   assert.match(textOf(haproxy('h', '2.6'), { workers: 3 }), /^ {2}nbthread 3$/m)
   assert.equal(settingsOf(pgpool('p', '4.3'))['num_init_children'], '300')
+})
+
+test('where reads are balanced, all have the same replicas, and clients come to the same port', () => {
+  const replicaPorts = [7011, 7012]
+  const servers = /^ {2}server r1 127\.0\.0\.1:7011\n {2}server r2 127\.0\.0\.1:7012$/m
+  for (const [contestant, algorithm] of [
+    [haproxy('h', '2.6'), 'roundrobin'],
+    [haproxyLeastconn('h', '2.6'), 'leastconn'],
+  ] as const) {
+    const text = textOf(contestant, { replicaPorts })
+    assert.match(text, servers)
+    assert.match(text, new RegExp(`^ {2}balance ${algorithm}$`, 'm'))
+  }
+  const own = pgherd({ name: 'p', version: '1', main: 'main.js', settings: {}, nodeOptions: [] })
+  const { nodes, proxy } = JSON.parse(textOf(own, { replicaPorts })) as Record<string, never> & {
+    nodes: { port: number }[]
+    proxy: { port: number; read_port: number }
+  }
+  assert.deepEqual(
+    nodes.map(({ port }) => port),
+    [7000, 7011, 7012],
+  )
+  assert.deepEqual([proxy.read_port, proxy.port], [7001, 7002])
 })
 
 test('a configuration of pgherd is one that it loads, with the settings of a variant', () => {

@@ -6,6 +6,8 @@ export interface Setup {
   ports: readonly [number, number, number]
   /** Where PostgreSQL listens on 127.0.0.1; it trusts everybody. */
   serverPort: number
+  /** Where its replicas listen, for workloads that are about balancing; else none. */
+  replicaPorts: readonly number[]
   /** File of users with their SCRAM verifiers, as PgBouncer and pgherd read it. */
   usersFile: string
   /** Most server connections, where a contestant pools them. */
@@ -42,6 +44,8 @@ export interface Contestant {
   isSubject: boolean
   /** Whether it runs as the account of the PostgreSQL server, because it refuses to run as root. */
   asServerAccount: boolean
+  /** Whether it spreads reads over replicas; `only`: it takes no part in anything else. */
+  balances?: true | 'only'
   /** What it does in place of what is asked for where clients keep prepared statements. */
   statementsRemark?: string
   /** Missing for PostgreSQL itself. */

@@ -2,7 +2,7 @@ import { programPath } from '../../test/support/need.ts'
 import { firstLine } from '../command.ts'
 import { BenchError } from '../error.ts'
 import type { Contestant } from './contestant.ts'
-import { haproxy } from './haproxy.ts'
+import { haproxy, haproxyLeastconn } from './haproxy.ts'
 import { pgbouncer } from './pgbouncer.ts'
 import { pgpool } from './pgpool.ts'
 
@@ -15,6 +15,7 @@ interface Peer {
 const peers: Readonly<Record<string, Peer>> = {
   pgbouncer: { program: 'pgbouncer', versionOption: '--version', contestant: pgbouncer },
   haproxy: { program: 'haproxy', versionOption: '-v', contestant: haproxy },
+  'haproxy-leastconn': { program: 'haproxy', versionOption: '-v', contestant: haproxyLeastconn },
   pgpool: { program: 'pgpool', versionOption: '--version', contestant: pgpool },
 }
 

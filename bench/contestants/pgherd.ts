@@ -22,6 +22,7 @@ export function pgherd(build: PgherdBuild): Contestant {
     checksPasswords: true,
     isSubject: true,
     asServerAccount: false,
+    balances: true,
     launch: setup => ({
       files: { 'pgherd.json': `${JSON.stringify(configOf(build, setup), null, 2)}\n` },
       command: [
@@ -36,14 +37,19 @@ export function pgherd(build: PgherdBuild): Contestant {
   }
 }
 
+const nodeNames = 'abcdefgh'
+
 function configOf(build: PgherdBuild, setup: Setup): Record<string, unknown> {
-  const [port, readPort, adminPort] = setup.ports
+  const [first, second, adminPort] = setup.ports
+  // Clients come to the first one, whatever it is for.
+  const [port, readPort] = setup.replicaPorts.length > 0 ? [second, first] : [first, second]
+  const servers = [setup.serverPort, ...setup.replicaPorts]
   const method = setup.login === 'scram' ? 'scram-sha-256' : 'trust'
   const config: Record<string, unknown> = {
     store: { path: ':memory:' },
     log: { level: 'warn' },
     admin: { port: adminPort },
-    nodes: [{ name: 'a', host: '127.0.0.1', port: setup.serverPort }],
+    nodes: servers.map((each, at) => ({ name: nodeNames[at], host: '127.0.0.1', port: each })),
     proxy: {
       port,
       read_port: readPort,

@@ -24,7 +24,10 @@ export interface Running {
 }
 
 /** What a workload wants of all contestants alike. */
-export type Demands = Pick<Setup, 'poolSize' | 'clientsMax' | 'login' | 'keepsStatements' | 'workers'>
+export type Demands = Pick<
+  Setup,
+  'poolSize' | 'clientsMax' | 'login' | 'keepsStatements' | 'workers' | 'replicaPorts'
+>
 
 const readyLimitMs = 30_000
 const stopGraceMs = 10_000

@@ -4,6 +4,7 @@ import { idleClients } from './idle-clients.ts'
 import { largeValues } from './large-value.ts'
 import { logins } from './logins.ts'
 import { pgbenchWorkloads } from './pgbench.ts'
+import { slowReplica } from './slow-replica.ts'
 import { transfers } from './transfers.ts'
 import type { Workload } from './workload.ts'
 
@@ -11,6 +12,7 @@ import type { Workload } from './workload.ts'
 export const workloads: readonly Workload[] = [
   ...pgbenchWorkloads,
   headOfLine,
+  slowReplica,
   ...transfers,
   logins,
   idleClients,

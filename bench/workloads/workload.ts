@@ -37,6 +37,8 @@ export interface Workload {
   /** Clients that come besides those that are counted. */
   extraClients?: number
   keepsStatements?: boolean
+  /** It is about reads from so many replicas, for those who balance. */
+  replicas?: number
   /** Processes of each contestant that has a choice, unless asked for another number. */
   workers?: number
   /** Each run begins with a contestant just started. */

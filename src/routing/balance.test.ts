@@ -214,6 +214,26 @@ test('when a node comes into the cluster it gets little at first; those of the b
   assert.equal(shareOf(balance, 'c'), 0.5)
 })
 
+test('who was out for its lag comes back when that is well below the limit', () => {
+  const [b, c] = [node('b'), node('c', { lagBytes: 90 })]
+  const balance = balanceOf([b])
+  const told = (lagBytes: number): number => {
+    const nodes = [b, { ...c, lagBytes }]
+    balance.setNodes(nodes, nodes, 5000, 100)
+    balance.review(5000)
+    return shareOf(balance, 'c')
+  }
+  assert.equal(told(90), 0)
+  assert.equal(told(71), 0)
+  const [, waiting] = explainChoice(topology([b, c]), 'replica', balance)
+  assert.deepEqual(waiting?.reasons, ['gets reads again when its lag is below 70 % of the limit'])
+  assert.ok(told(70) > 0)
+  // From then on only the limit itself counts; and alone it serves in any case.
+  assert.ok(told(99) > 0)
+  balance.setNodes([c], [c], 6000, 100)
+  assert.equal(balance.choose([c], undefined)?.name, 'c')
+})
+
 test('the agents’ word: short of processor or connections, a smaller share', () => {
   const busy = node('b', { load: { cpu: 1 } })
   const full = node('c', { connections: { max: 100, used: 100, active: 100, idleInTransaction: 0 } })
@@ -252,6 +272,7 @@ test('a zone that is ejected or overloaded spills over little by little, and tak
   assert.deepEqual(fill(balance, nodes, 8), { b: 8, c: 0 })
   nodes[0] = { ...nodes[0]!, load: { cpu: 1 } }
   balance.setNodes(nodes, nodes, 1)
+  balance.review(1)
   assert.ok(Math.abs(shareOf(balance, 'c') - 0.3) < 1e-9)
   for (let failure = 0; failure < 5; failure++) balance.load('b').failed(1000 + failure * 200)
   balance.review(2000)

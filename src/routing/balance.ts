@@ -32,6 +32,8 @@ const samplesMin = 10
 const slowMsMin = 2
 /** Clients are asked to leave when a node has so much more than its share; a part of them at once. */
 const surplusMin = 0.2
+/** Of the most lag that a node may have: whoever had more comes back below that. */
+const lagReturn = 0.7
 const leavingPart = 0.25
 
 /**
@@ -52,6 +54,9 @@ export class Balance {
   /** Those that reads may go to now. */
   #candidates: readonly TopologyNode[] = []
   #nodes: readonly TopologyNode[] = []
+  /** Of these, who has come back from too much lag and might soon be out again. */
+  readonly #behind = new Set<string>()
+  #lagBytesMax = Number.POSITIVE_INFINITY
   #turn: number
 
   constructor(options: BalanceOptions) {
@@ -76,33 +81,67 @@ export class Balance {
     return this.#candidates
   }
 
-  /** Takes a new snapshot: all nodes, and which of them reads may go to. */
-  setNodes(nodes: readonly TopologyNode[], candidates: readonly TopologyNode[], nowMs: number): void {
-    const before = new Set(this.#candidates.map(({ name }) => name))
+  /** Takes a new snapshot: all nodes, and which of them reads may go to, for they lag no more than `lagBytesMax`. */
+  setNodes(
+    nodes: readonly TopologyNode[],
+    candidates: readonly TopologyNode[],
+    nowMs: number,
+    lagBytesMax = Number.POSITIVE_INFINITY,
+  ): void {
+    this.#lagBytesMax = lagBytesMax
+    const before = this.#candidates.length
+    const added = candidates.filter(({ name }) => !this.#shares.has(name))
     this.#nodes = nodes
     this.#candidates = candidates
     // Whoever is the first to serve has no one to be spared by.
-    if (before.size > 0) {
-      for (const { name } of candidates) if (!before.has(name)) this.load(name).admit(nowMs)
-    }
-    const known = new Set(nodes.map(({ name }) => name))
-    for (const name of this.#loads.keys()) if (!known.has(name)) this.#loads.delete(name)
-    this.#weigh(nowMs)
+    if (before > 0) for (const node of added) this.#takeIn(node, nowMs)
+    // Figures change all the time, and can wait for the next review.
+    if (added.length > 0 || candidates.length !== before) this.#weigh(nowMs)
   }
 
   /** Looks at what was seen since the last time: who is out, who comes back, who has too many clients. */
   review(nowMs: number): BalanceChange[] {
-    const changes = [...this.#admit(nowMs), ...this.#eject(nowMs)]
+    const admitted = this.#admit(nowMs)
     this.#weigh(nowMs)
+    const ejected = this.#eject(nowMs)
+    if (ejected.length > 0) this.#weigh(nowMs)
     this.#askToLeave()
-    return changes
+    this.#forget()
+    return [...admitted, ...ejected]
+  }
+
+  /** Where the lag keeps a node out it comes back when that is well below the limit, lest it goes in and out. */
+  #takeIn(node: TopologyNode, nowMs: number): void {
+    this.load(node.name).admit(nowMs)
+    if (this.#lags(node)) this.#behind.add(node.name)
+    else this.#behind.delete(node.name)
+  }
+
+  #lags({ lagBytes = 0 }: TopologyNode): boolean {
+    return lagBytes > this.#lagBytesMax * lagReturn
+  }
+
+  /** Why a candidate has no share for the time being. */
+  whyWaiting(name: string): string | undefined {
+    const { isEjected, why } = this.load(name)
+    if (isEjected) return `gets no reads for a while: ${why}`
+    if (!this.#behind.has(name)) return undefined
+    return `gets reads again when its lag is below ${Math.round(lagReturn * 100)} % of the limit`
+  }
+
+  #forget(): void {
+    if (this.#loads.size <= this.#nodes.length) return
+    const known = new Set(this.#nodes.map(({ name }) => name))
+    for (const name of this.#loads.keys()) if (!known.has(name)) this.#loads.delete(name)
   }
 
   #admit(nowMs: number): BalanceChange[] {
     const changes: BalanceChange[] = []
-    for (const { name } of this.#candidates) {
+    for (const node of this.#candidates) {
+      const { name } = node
       const load = this.load(name)
       load.forgive(nowMs)
+      if (this.#behind.has(name) && !this.#lags(node)) this.#takeIn(node, nowMs)
       if (!load.isEjected || nowMs < load.ejectedUntilMs) continue
       load.admit(nowMs)
       changes.push({ node: name, kind: 'admitted', why: `${name} gets reads again, a few at first` })
@@ -131,7 +170,8 @@ export class Balance {
   #whyOut(node: TopologyNode, here: readonly TopologyNode[]): string | undefined {
     const load = this.load(node.name)
     if (load.failures >= failuresMax) return `${load.failures} requests in a row failed at ${node.name}`
-    if (load.samples < samplesMin || load.latencyMs < slowMsMin) return undefined
+    const isSlow = load.latencyMs >= slowMsMin && (this.#shares.get(node.name)?.speed ?? 1) < 1
+    if (load.samples < samplesMin || !isSlow) return undefined
     const others: number[] = []
     for (const other of here) {
       if (other === node || other.zone !== node.zone) continue
@@ -159,7 +199,9 @@ export class Balance {
       return share
     })
     const loads = this.#candidates.map(({ name }) => this.load(name))
-    const ramps = loads.map(load => load.ramp(slowStartMs(), nowMs))
+    const ramps = this.#candidates.map(({ name }, at) =>
+      this.#behind.has(name) ? 0 : loads[at]!.ramp(slowStartMs(), nowMs),
+    )
     fillShares({ nodes: this.#candidates, loads, ramps, all: this.#nodes, zone: zone() }, shares)
   }
 

@@ -52,8 +52,8 @@ export function explainChoice(
     if (unqualified !== undefined) reasons.push(unqualified)
     if (!may && reasons.length === 0) reasons.push(`is a ${node.role}`)
     const parts = route === 'primary' ? undefined : partsOf(node, balance)
-    const { isEjected, why } = balance.load(node.name)
-    if (parts && isEjected) reasons.push(`gets no reads for a while: ${why}`)
+    const waiting = balance.whyWaiting(node.name)
+    if (parts && waiting !== undefined) reasons.push(waiting)
     else if (parts?.share === 0) reasons.push('is in another zone, and the own one can bear all')
     const isCandidate = may && unqualified === undefined
     const score = isCandidate && parts && parts.share > 0 ? (parts.clients + 1) / parts.share : undefined

@@ -1,8 +1,8 @@
 import { timesMax } from './typical.ts'
 
 /** How quickly a slower answer, and a quicker one, are believed. */
-const risingMs = 1000
-const fallingMs = 4000
+const risingMs = 500
+const fallingMs = 2000
 /** No single answer says more than this, however long the one before it is ago. */
 const weightMax = 0.1
 /** Several clients find out about one failure: within this time they are one. */
@@ -20,9 +20,7 @@ const firstShare = 0.1
  * `observe` is called for every request and allocates nothing.
  */
 export class NodeLoad {
-  /** How many times longer than usual its answers take: a peak-sensitive moving average. */
-  slowdown = 1
-  /** How long its answers take, ms; the same average. */
+  /** How long its answers take, ms: a moving average. */
   latencyMs = 0
   /** Clients that are at work there from here: counted now and then, and kept up to date in between. */
   clients = 0
@@ -30,6 +28,8 @@ export class NodeLoad {
   samples = 0
   /** In a row. */
   failures = 0
+  /** The moving average of the square roots of how many times longer than usual its answers take. */
+  #root = 1
   #observedMs = 0
   #failedMs = Number.NEGATIVE_INFINITY
   #ejectedUntilMs = 0
@@ -37,6 +37,14 @@ export class NodeLoad {
   #ejections = 0
   /** Why it is out, as a sentence; empty while it is not. */
   #why = ''
+
+  /**
+   * How many times longer than usual its answers take. It rises quicker than it falls; and a node that is always slow
+   * counts more than one that is very slow now and then, as any is on a busy machine.
+   */
+  get slowdown(): number {
+    return this.#root * this.#root
+  }
 
   get isEjected(): boolean {
     return this.#why !== ''
@@ -55,13 +63,13 @@ export class NodeLoad {
     const sinceMs = nowMs - this.#observedMs
     this.#observedMs = nowMs
     this.failures = 0
-    if (this.samples++ === 0) {
-      this.latencyMs = ms
-      this.slowdown += (times - this.slowdown) * weightMax
-      return
-    }
-    this.slowdown += (times - this.slowdown) * weightOf(sinceMs, times > this.slowdown)
-    this.latencyMs += (ms - this.latencyMs) * weightOf(sinceMs, ms > this.latencyMs)
+    const root = Math.sqrt(times)
+    const isFirst = this.samples++ === 0
+    const weight = isFirst
+      ? weightMax
+      : Math.min(weightMax, sinceMs / (root > this.#root ? risingMs : fallingMs))
+    this.#root += (root - this.#root) * weight
+    this.latencyMs += (ms - this.latencyMs) * (isFirst ? 1 : weight)
   }
 
   /** A request has had no answer for `ms`, and others were taken from behind it. */
@@ -90,7 +98,7 @@ export class NodeLoad {
   admit(nowMs: number): void {
     this.#why = ''
     this.#admittedMs = nowMs
-    this.slowdown = 1
+    this.#root = 1
     this.samples = 0
     this.failures = 0
   }
@@ -107,8 +115,4 @@ export class NodeLoad {
     const share = (nowMs - this.#admittedMs) / slowStartMs
     return slowStartMs > 0 && share < 1 ? Math.max(firstShare, share) : 1
   }
-}
-
-function weightOf(sinceMs: number, isRising: boolean): number {
-  return Math.min(weightMax, sinceMs / (isRising ? risingMs : fallingMs))
 }

@@ -9,7 +9,7 @@ export interface Share {
   speed: number
   /** By what its agent reports, 0.5..1. */
   headroom: number
-  /** While it comes back, 0.1..1. */
+  /** While it comes back, 0.1..1; 0 while it has to wait. */
   ramp: number
   /** Of the whole, the part that its zone has. */
   zone: number
@@ -47,10 +47,11 @@ export interface ShareInput {
 export function fillShares(input: ShareInput, shares: readonly Share[]): void {
   const { all, loads, nodes, ramps, zone } = input
   const isNear = (node: TopologyNode): boolean => zone === '' || node.zone === zone
+  const best = quickest(nodes, loads)
   const capacities = nodes.map((node, at) => {
     const load = loads[at]!
     const share = shares[at]!
-    share.speed = speedOf(node, load, nodes, loads)
+    share.speed = speedOf(load, best.get(node.zone))
     share.headroom = headroomOf(node)
     share.ramp = ramps[at]!
     return load.isEjected ? 0 : node.weight * share.speed * share.headroom * share.ramp
@@ -79,21 +80,20 @@ function full(all: readonly TopologyNode[], isNear: (node: TopologyNode) => bool
   return all.reduce((sum, node) => (isNear(node) && node.role !== 'primary' ? sum + node.weight : sum), 0)
 }
 
+/** The least slowdown in each zone of those that serve. */
+function quickest(nodes: readonly TopologyNode[], loads: readonly NodeLoad[]): Map<string, number> {
+  const best = new Map<string, number>()
+  nodes.forEach(({ zone }, at) => {
+    const { isEjected, samples, slowdown } = loads[at]!
+    if (samples < samplesMin || isEjected) return
+    best.set(zone, Math.min(slowdown, best.get(zone) ?? slowdown))
+  })
+  return best
+}
+
 /** Against the quickest of its zone. */
-function speedOf(
-  node: TopologyNode,
-  load: NodeLoad,
-  nodes: readonly TopologyNode[],
-  loads: readonly NodeLoad[],
-): number {
-  if (load.samples < samplesMin) return 1
-  let best = load.slowdown
-  for (let at = 0; at < nodes.length; at++) {
-    const other = loads[at]!
-    if (nodes[at]!.zone !== node.zone || other.samples < samplesMin || other.isEjected) continue
-    best = Math.min(best, other.slowdown)
-  }
-  return Math.min(1, (best * slowdownIgnored) / load.slowdown)
+function speedOf({ samples, slowdown }: NodeLoad, best: number | undefined): number {
+  return samples < samplesMin || best === undefined ? 1 : Math.min(1, (best * slowdownIgnored) / slowdown)
 }
 
 function headroomOf({ connections, load }: TopologyNode): number {

@@ -51,7 +51,8 @@ export class Balancer {
     const readable = candidates[0]?.readable ? candidates : []
     this.#candidates = candidates
     this.#byName = new Map(candidates.map(node => [node.name, node]))
-    this.#balance.setNodes(topology.nodes, readable, this.#options.clock.nowMs())
+    const { replicaLagBytesMax } = topology.settings
+    this.#balance.setNodes(topology.nodes, readable, this.#options.clock.nowMs(), replicaLagBytesMax)
   }
 
   /** What is seen of a node; requests are told to it. */

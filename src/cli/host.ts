@@ -366,6 +366,7 @@ export function agentOptions(
     timings: {
       probePeriodMs: agent.interval,
       probeTimeoutMs: agent.timeout,
+      reportPeriodMs: agent.report_interval,
       leaseTtlMs: config.store.lease_ttl,
     },
     log,

@@ -44,7 +44,7 @@ export async function measureApply({ clients, nodes, rounds, seconds, workers }:
       endpoints: etcd.endpoints,
       nodes,
       periodMs: 1000,
-      leaseTtlMs: 5000,
+      leaseTtlMs: 30_000,
       primary: { host: '127.0.0.1', port },
       clusters: ['other', 'main'],
     })
@@ -53,7 +53,7 @@ export async function measureApply({ clients, nodes, rounds, seconds, workers }:
     const file = join(folder, 'pgherd.json')
     const store = { kind: 'etcd', endpoints: etcd.endpoints }
     const proxy = { port: proxyPort, read_port: readPort, workers }
-    const config = { cluster: 'main', store, proxy, admin: { port: adminPort }, log: { level: 'warn' } }
+    const config = { cluster: 'main', store, proxy, admin: { port: adminPort }, log: { level: 'error' } }
     await writeFile(file, JSON.stringify(config))
     const child = spawn(process.execPath, [mainProgram, 'proxy', '--config', file], { stdio: 'inherit' })
     children.push(child)

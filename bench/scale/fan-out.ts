@@ -1,6 +1,6 @@
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import { EtcdCluster } from '../../test/support/etcd.ts'
-import { Agents, endProgram, etcdTraffic, Usage, Watchers } from './run.ts'
+import { Agents, endProgram, etcdBytes, Usage, Watchers } from './run.ts'
 
 export interface FanOutAsked {
   nodes: number
@@ -37,12 +37,12 @@ export async function measureFanOut({
     const before = {
       written: agents.written,
       changes: watchers ? watchers.told.changes : 0,
-      traffic: await etcdTraffic(member!),
+      bytes: await etcdBytes(member!),
     }
     const usage = new Usage({ etcd: member!.pid!, ...(watchers && { watchers: watchers.child.pid! }) })
     await pause(systemTimers, seconds * 1000)
     const percent = usage.percent()
-    const traffic = await etcdTraffic(member!)
+    const bytes = await etcdBytes(member!)
     return {
       nodes,
       proxies,
@@ -50,8 +50,9 @@ export async function measureFanOut({
       'changes told/s': Math.round(((watchers ? watchers.told.changes : 0) - before.changes) / seconds),
       'etcd % of a core': percent['etcd'] ?? 0,
       '% of a core per watcher': Math.round((10 * (percent['watchers'] ?? 0)) / Math.max(1, proxies)) / 10,
-      'kB/s from agents': Math.round((traffic.received - before.traffic.received) / seconds / 1000),
-      'kB/s told': Math.round((traffic.sent - before.traffic.sent) / seconds / 1000),
+      'kB/s from agents': Math.round((bytes.received - before.bytes.received) / seconds / 1000),
+      'kB/s told': Math.round((bytes.sent - before.bytes.sent) / seconds / 1000),
+      'MB an hour without compaction': Math.round(((bytes.file - before.bytes.file) / seconds) * 3.6e-3),
     }
   } finally {
     for (const { child } of children) await endProgram(child)

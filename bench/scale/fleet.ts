@@ -41,8 +41,8 @@ export function reportOfNode(index: number, atMs: number, primary: Address): Nod
   }
   return {
     ...common,
-    host: `10.0.${Math.floor(index / 250)}.${(index % 250) + 1}`,
-    port: 5432,
+    host: `127.1.${Math.floor(index / 250)}.${(index % 250) + 1}`,
+    port: 1,
     role: 'replica',
     receiveLsn: writeLsn - 4096,
     replayLsn: writeLsn - 8192 - index,

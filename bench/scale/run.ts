@@ -98,13 +98,16 @@ export class Usage {
   }
 }
 
-/** Bytes that a member has received from its clients and sent to them, and changes that it has sent. */
-export async function etcdTraffic(member: EtcdMember): Promise<{ received: number; sent: number }> {
-  const [received, sent] = await Promise.all([
+/** What a member has received from its clients and sent to them, and how large its file is, in bytes. */
+export async function etcdBytes(
+  member: EtcdMember,
+): Promise<{ received: number; sent: number; file: number }> {
+  const [received, sent, file] = await Promise.all([
     member.metric('etcd_network_client_grpc_received_bytes_total'),
     member.metric('etcd_network_client_grpc_sent_bytes_total'),
+    member.metric('etcd_mvcc_db_total_size_in_bytes'),
   ])
-  return { received, sent }
+  return { received, sent, file }
 }
 
 function mapValues(

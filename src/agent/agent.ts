@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { type PostgresAddress, Probe, type Sample } from '../probe/probe.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { type Logger, silentLogger } from '../runtime/log.ts'
@@ -5,7 +6,7 @@ import type { Random } from '../runtime/random.ts'
 import { pause, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
 import type { TopologyDefaults } from '../topology/topology.ts'
-import type { NodeState, NodeStatus, TopologyNode } from '../topology/types.ts'
+import type { NodeState, NodeStatus, Topology, TopologyNode } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { checkLine, startCheckServer } from './check.ts'
 import type { HealthView } from './health.ts'
@@ -101,7 +102,8 @@ class RunningAgent implements Agent {
   readonly #probe: Probe
   readonly #load = new LoadMeter()
   readonly #reporter: Reporter
-  readonly #watcher: TopologyWatcher
+  /** What the health checks want to know of the others; undefined where nobody can ask. */
+  readonly #watcher: TopologyWatcher | undefined
   readonly #metrics: AgentMetrics
   readonly #stopping = new AbortController()
   #report: NodeReport | undefined
@@ -139,8 +141,11 @@ class RunningAgent implements Agent {
       random,
       log,
     })
-    // Proxies tell about the topology; an agent would only say the same once more.
-    this.#watcher = new TopologyWatcher({ store, cluster, defaults, timers, random, log: silentLogger })
+    // Every report of every node is told to whoever watches: as long as nobody can ask for it, that is for nothing.
+    if (options.http || options.check) {
+      // Proxies tell about the topology; an agent would only say the same once more.
+      this.#watcher = new TopologyWatcher({ store, cluster, defaults, timers, random, log: silentLogger })
+    }
     this.#metrics = new AgentMetrics(cluster, node)
     this.#probedAtMs = clock.nowMs()
   }
@@ -171,14 +176,14 @@ class RunningAgent implements Agent {
   }
 
   intent(): NodeState {
-    return this.#node()?.state ?? 'active'
+    return (this.#watcher && this.#node()?.state) ?? 'active'
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
     // The status goes first: from then on nobody is sent here on this agent's word.
     await this.#reporter.stop()
-    this.#watcher.close()
+    this.#watcher?.close()
     await Promise.all([this.#http?.close(), this.#check?.close(), this.#probe.close()])
     await this.#loop
   }
@@ -222,8 +227,13 @@ class RunningAgent implements Agent {
       this.#log.warn({ event, problem }, report.reason)
   }
 
+  #topology(): Topology {
+    assert(this.#watcher, 'only health checks ask for it')
+    return this.#watcher.current()
+  }
+
   #node(): TopologyNode | undefined {
-    return this.#watcher.current().nodes.find(({ name }) => name === this.#options.node)
+    return this.#topology().nodes.find(({ name }) => name === this.#options.node)
   }
 
   #line(): string | undefined {
@@ -239,7 +249,7 @@ class RunningAgent implements Agent {
       node,
       agentVersion,
       status: this.status(),
-      topology: this.#watcher.current(),
+      topology: this.#topology(),
       storeUp: store.connection.up,
       probeAgeMs: clock.nowMs() - this.#probedAtMs,
       probeAgeMaxMs: missedRoundsMax * probePeriodMs + 2 * probeTimeoutMs,

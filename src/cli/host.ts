@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { availableParallelism } from 'node:os'
 import { startAdmin } from '../admin/admin.ts'
 import { type AdminServer } from '../admin/http.ts'
@@ -16,6 +17,7 @@ import { reachableHost } from '../runtime/network.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
+import type { Topology } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { topologyDefaults } from './cluster-view.ts'
 import { configRows } from './console-config.ts'
@@ -50,7 +52,7 @@ const sessionsToldMs = [300, 600, 1000]
  */
 export class Host {
   readonly store: Store
-  readonly watcher: TopologyWatcher
+  readonly #watcher: TopologyWatcher | undefined
   proxy: ProxyControl | undefined
   admin: AdminServer | undefined
   agent: Agent | undefined
@@ -67,7 +69,9 @@ export class Host {
     this.#config = options.config
     this.store = owned.store
     this.#closers.push(() => owned.store.close())
-    this.watcher = new TopologyWatcher({
+    // An agent alone has no use for what others report: telling each of them would cost the store the square of them.
+    if (!options.parts.proxy && !options.parts.admin) return
+    const watcher = new TopologyWatcher({
       store: owned.store,
       cluster: options.config.cluster,
       defaults: topologyDefaults(options.config),
@@ -76,7 +80,21 @@ export class Host {
       log: options.log,
       announce: options.parts.proxy,
     })
-    this.#closers.push(() => this.watcher.close())
+    this.#watcher = watcher
+    this.#closers.push(() => watcher.close())
+  }
+
+  /** What is known of the cluster. Not there where an agent runs alone. */
+  get watcher(): TopologyWatcher {
+    assert(this.#watcher, 'an agent alone watches nothing')
+    return this.#watcher
+  }
+
+  /** Calls `listener` with every snapshot of the cluster, or with none, once, where an agent runs alone. */
+  onTopology(listener: (topology: Topology | undefined) => void): () => void {
+    if (this.#watcher) return this.#watcher.onChange(listener)
+    listener(undefined)
+    return () => undefined
   }
 
   static async start(options: HostOptions): Promise<Host> {
@@ -95,17 +113,21 @@ export class Host {
 
   async #start(owned: OwnedStore): Promise<void> {
     const { config, parts, log } = this.#options
-    const known = new AbortController()
-    await Promise.race([this.watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
-    known.abort()
-    if (!this.store.connection.up)
-      log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
+    if (this.#watcher) await this.#awaitStore(this.#watcher)
     if (parts.proxy) {
       await seedNodes(this.store, config, log)
       await this.#startProxy()
     }
     if (parts.agent) this.agent = await this.#startAgent()
     if (parts.admin && config.admin.port !== 0) await this.#startAdmin(owned)
+  }
+
+  async #awaitStore(watcher: TopologyWatcher): Promise<void> {
+    const known = new AbortController()
+    await Promise.race([watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
+    known.abort()
+    if (!this.store.connection.up)
+      this.#options.log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
   }
 
   async #startProxy(): Promise<void> {
@@ -180,6 +202,7 @@ export class Host {
         at: new Date(systemClock.wallMs()).toISOString(),
       }),
       leaseTtlMs: config.store.lease_ttl,
+      spreadMs: () => this.watcher.spreadMs,
       timers: systemTimers,
       random: systemRandom,
       log,
@@ -190,8 +213,8 @@ export class Host {
 
   /** Says so at once, and again when the sessions that had to leave have had time to. */
   #onApplied(): void {
-    this.#presence?.publish()
-    for (const delayMs of sessionsToldMs) systemTimers.after(delayMs, () => this.#presence?.publish())
+    this.#presence?.publishSoon()
+    for (const delayMs of sessionsToldMs) systemTimers.after(delayMs, () => this.#presence?.publishSoon())
   }
 
   async #startAgent(): Promise<Agent> {
@@ -252,7 +275,7 @@ export class Host {
   async reload(config: Config): Promise<void> {
     this.#config = config
     setLogLevel(this.#options.log, config.log.level)
-    this.watcher.setDefaults(topologyDefaults(config))
+    this.#watcher?.setDefaults(topologyDefaults(config))
     const settings = workerSettings(config, this.#options.logFormat)
     try {
       this.#serverTls = loadServerTls(settings.serverTls)
@@ -343,6 +366,7 @@ export function agentOptions(
     timings: {
       probePeriodMs: agent.interval,
       probeTimeoutMs: agent.timeout,
+      reportPeriodMs: agent.report_interval,
       leaseTtlMs: config.store.lease_ttl,
     },
     log,

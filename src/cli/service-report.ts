@@ -3,6 +3,9 @@ import { systemTimers, type Timer } from '../runtime/timers.ts'
 import type { Topology } from '../topology/types.ts'
 import type { Host } from './host.ts'
 
+/** More nodes than these are counted: it is one line. */
+const namesMax = 8
+
 /**
  * Tells the service manager how a process of pgherd is: ready when its ports are open and the cluster is known, or
  * when clients would have been refused for that, and from then on in one line what it can do.
@@ -18,7 +21,7 @@ export class ServiceReport {
     this.#host = host
     this.#service = service
     this.#latest = systemTimers.after(host.config.proxy.failover_wait, () => this.#becomeReady())
-    this.#unsubscribe = host.watcher.onChange(topology => this.#look(topology))
+    this.#unsubscribe = host.onTopology(topology => this.#look(topology))
   }
 
   reloading(): void {
@@ -34,11 +37,10 @@ export class ServiceReport {
     this.#unsubscribe()
   }
 
-  #look(topology: Topology): void {
+  #look(topology: Topology | undefined): void {
     const problem = this.#host.notReady()
-    this.#service.status(
-      problem ?? (this.#host.proxy ? useOf(topology) : `reports ${this.#host.config.agent.node}`),
-    )
+    const isProxy = topology && this.#host.proxy
+    this.#service.status(problem ?? (isProxy ? useOf(topology) : `reports ${this.#host.config.agent.node}`))
     if (problem === undefined) this.#becomeReady()
   }
 
@@ -53,5 +55,6 @@ export class ServiceReport {
 function useOf({ nodes, primary }: Topology): string {
   const writes = nodes.some(({ writable }) => writable) ? `writes go to ${primary}` : 'nothing can be written'
   const readable = nodes.filter(node => node.readable).map(({ name }) => name)
-  return readable.length === 0 ? writes : `${writes}, reads to ${readable.join(' and ')}`
+  if (readable.length === 0) return writes
+  return `${writes}, reads to ${readable.length > namesMax ? `${readable.length} nodes` : readable.join(' and ')}`
 }

@@ -249,6 +249,15 @@ const agentSection = field.section(
       { description: 'Pause between two looks at PostgreSQL.', reload: 'restart' },
       { min: 50, max: 60_000 },
     ),
+    report_interval: field.duration(
+      '1s',
+      {
+        description:
+          'Figures go to the store at most this often; a change of role or health goes at once. Longer where many nodes meet many proxies: [scale](scale.md).',
+        reload: 'restart',
+      },
+      { min: 100, max: 60_000 },
+    ),
     timeout: field.duration(
       '2s',
       {

@@ -59,7 +59,7 @@ describe('KeptLease', () => {
     await time.pass(8_000)
     assert.ok(renewedAtMs.length > 5)
     away = false
-    await time.pass(600)
+    await time.pass(1_300)
     assert.ok(away)
     const answeredMs = renewedAtMs.at(-1) ?? 0
     await time.pass(20_000)

@@ -2,6 +2,7 @@ import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import { jittered, type Random } from '../runtime/random.ts'
 import { pause, type Timer, type Timers } from '../runtime/timers.ts'
+import { Backoff } from './backoff.ts'
 import { type Lease, StoreError } from './store.ts'
 
 /** How a backend talks about one lease. Both reject with StoreError. */
@@ -74,10 +75,12 @@ export class KeptLease implements Lease {
   private async keepAlive(): Promise<void> {
     const { clock, timers, random, log } = this.options
     const { signal } = this.stopped
+    const backoff = new Backoff(random, this.ttlMs / 20, this.ttlMs / 10)
+    let hasFailed = false
     while (!signal.aborted) {
       const renewMs = this.endMs - (this.ttlMs * 2) / 3
       const dueInMs = Math.max(renewMs - clock.nowMs(), this.ttlMs / 20)
-      await pause(timers, jittered(random, dueInMs, 0.1), signal)
+      await pause(timers, hasFailed ? backoff.nextMs() : jittered(random, dueInMs, 0.1), signal)
       if (signal.aborted) return
       const askedMs = clock.nowMs()
       try {
@@ -87,8 +90,11 @@ export class KeptLease implements Lease {
         if (clock.nowMs() >= this.endMs) return this.lose('its renewal came too late')
         this.endMs = askedMs + leftMs
         this.armEnd()
+        backoff.reset()
+        hasFailed = false
       } catch (cause) {
         if (cause instanceof StoreError && cause.code === 'closed') return
+        hasFailed = true
         log.warn({ event: 'store.lease', err: cause, lease: this.id }, 'a lease could not be renewed yet')
       }
     }

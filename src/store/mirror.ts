@@ -11,6 +11,8 @@ export interface MirrorOptions {
    * change: a copy for each of a thousand changes a second would cost more than all else. Revisions only grow.
    */
   onChange(entries: ReadonlyMap<string, Entry>, revision: number, changedKeys: string[] | undefined): void
+  /** How long to wait, by chance, before coming back to a store after a break. 0 unless said. */
+  spreadMs?: (() => number) | undefined
   timers: Timers
   random: Random
   log: Logger
@@ -77,7 +79,7 @@ class StoreMirror implements Mirror {
       } catch (cause) {
         if (cause instanceof StoreError && cause.code === 'closed') return this.close()
         log.warn({ event: 'store.mirror', err: cause, prefix: this.prefix }, 'the store could not be read')
-        await pause(timers, this.backoff.nextMs(), this.closed.signal)
+        await pause(timers, this.backoff.nextMs() + this.spreadMs(), this.closed.signal)
       }
     }
   }
@@ -93,9 +95,21 @@ class StoreMirror implements Mirror {
           { event: 'store.compacted', prefix: this.prefix, compactRevision },
           'the store no longer has the changes since the last view: listing again',
         )
-        void this.follow()
+        void this.listAgain()
       },
+      spreadMs: this.options.spreadMs,
     })
+  }
+
+  /** A listing is the largest thing that a store is asked for, and many may have missed the same changes. */
+  private async listAgain(): Promise<void> {
+    await pause(this.options.timers, this.spreadMs(), this.closed.signal)
+    await this.follow()
+  }
+
+  private spreadMs(): number {
+    const { random, spreadMs } = this.options
+    return spreadMs ? random.next() * spreadMs() : 0
   }
 
   private applyEvents(events: WatchEvent[], revision: number): void {

@@ -98,6 +98,11 @@ export interface WatchHandler {
   onEvents(events: WatchEvent[], revision: number): void
   /** The store no longer has the history asked for. The watch is over. */
   onCompacted(compactRevision: number): void
+  /**
+   * How long this watch may take, by chance, before it comes back after a break: the many who lose a store in one moment
+   * must not come back in one. 0 unless said.
+   */
+  spreadMs?: (() => number) | undefined
 }
 
 export interface Watch {

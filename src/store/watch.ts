@@ -63,7 +63,7 @@ export class ResumingWatch implements Watch {
   }
 
   private async run(): Promise<void> {
-    const { timers, log } = this.options
+    const { handler, timers, random, log } = this.options
     while (!this.closed.signal.aborted) {
       const attempt = new WatchAttempt(this.options.open, this.next, {
         started: () => this.backoff.reset(),
@@ -77,7 +77,8 @@ export class ResumingWatch implements Watch {
       const cause = await attempt.over
       if (this.closed.signal.aborted) return
       log.debug({ event: 'store.watch', err: cause, next: this.next }, 'a watch was broken off and goes on')
-      await pause(timers, this.backoff.nextMs(), this.closed.signal)
+      const spreadMs = random.next() * (handler.spreadMs?.() ?? 0)
+      await pause(timers, this.backoff.nextMs() + spreadMs, this.closed.signal)
     }
   }
 

@@ -5,6 +5,7 @@ import { mirror } from '../store/mirror.ts'
 import type { Connection, Entry, Store } from '../store/store.ts'
 import { keysOf } from './keys.ts'
 import { Pace } from './pace.ts'
+import { spreadOf } from './spread.ts'
 import { ClusterState } from './state.ts'
 import { TopologyBuilder, type TopologyDefaults } from './topology.ts'
 import type { Observation, ProxyStatus, Topology } from './types.ts'
@@ -45,6 +46,7 @@ export class TopologyWatcher {
     this.#topology = this.#builder.build(this.#state, options.defaults)
     this.#mirror = mirror(options.store, keys.root, {
       onChange: (entries, revision, changedKeys) => this.#onChange(entries, revision, changedKeys),
+      spreadMs: () => this.spreadMs,
       timers: options.timers,
       random: options.random,
       log: options.log,
@@ -58,6 +60,11 @@ export class TopologyWatcher {
 
   get connection(): Connection {
     return this.#options.store.connection
+  }
+
+  /** Over how long, in ms, the proxies of this cluster spread what all of them have to ask the store for. */
+  get spreadMs(): number {
+    return spreadOf(this.#state.proxyStatuses.size)
   }
 
   proxies(): ProxyStatus[] {

@@ -37,8 +37,8 @@ export class FakeTime implements Clock, Timers {
     const endMs = this.timeMs + durationMs
     await settle()
     for (;;) {
-      const [next] = [...this.due].filter(({ atMs }) => atMs <= endMs).sort((a, b) => a.atMs - b.atMs)
-      if (!next) break
+      const next = this.next()
+      if (!next || next.atMs > endMs) break
       this.timeMs = next.atMs
       if (next.periodMs === undefined) this.due.delete(next)
       else next.atMs += next.periodMs
@@ -46,6 +46,13 @@ export class FakeTime implements Clock, Timers {
       await settle()
     }
     this.timeMs = endMs
+  }
+
+  /** Of those that are due at the same time the one that was set first. */
+  private next(): Due | undefined {
+    let next: Due | undefined
+    for (const each of this.due) if (!next || each.atMs < next.atMs) next = each
+    return next
   }
 
   private add(due: Due): Timer {

@@ -43,8 +43,12 @@ class LeaseCounter {
 let time: FakeTime
 let store: LeaseCounter
 let presence: Presence
+let spreadMs: number
+let clients: number
 
 beforeEach(() => {
+  spreadMs = 0
+  clients = 0
   time = new FakeTime()
   store = new LeaseCounter()
 })
@@ -59,11 +63,12 @@ function begin(): void {
       address: '',
       adminUrl: '',
       appliedRevision: 0,
-      clients: 0,
+      clients,
       version: '',
       at: '',
     }),
     leaseTtlMs: 10_000,
+    spreadMs: () => spreadMs,
     timers: time,
     random: seededRandom(1),
     log: silentLogger,
@@ -74,10 +79,11 @@ test('while writes fail one lease is kept, and used when they work again', async
   store.failure = new StoreError('unavailable', 'away')
   begin()
   await time.pass(30_000)
-  assert.ok(store.writes.length > 10, 'it goes on trying')
+  assert.ok(store.writes.length > 5, 'it goes on trying')
+  assert.ok(store.writes.length < 15, 'but not all the time')
   assert.deepEqual([store.granted, store.revoked], [1, 0])
   store.failure = undefined
-  await time.pass(2000)
+  await time.pass(6000)
   const tries = store.writes.length
   await time.pass(30_000)
   assert.equal(store.writes.length, tries, 'written, and nothing has changed since')
@@ -120,4 +126,37 @@ test('closing while writes fail ends the lease and the attempts', async () => {
   await time.pass(30_000)
   assert.equal(store.writes.length, tries)
   assert.equal(store.revoked, 1)
+})
+
+test('figures that change all the time are written every few seconds, in a large fleet less often', async () => {
+  const rows = async (fleetSpreadMs: number): Promise<number> => {
+    spreadMs = fleetSpreadMs
+    begin()
+    await settle()
+    const before = store.writes.length
+    for (let second = 0; second < 120; second++) {
+      clients++
+      await time.pass(1000)
+    }
+    await presence.close()
+    return store.writes.length - before
+  }
+  const small = await rows(0)
+  assert.ok(small > 50 && small < 75, `${small} rows in two minutes`)
+  const large = await rows(5000)
+  assert.ok(large >= 4 && large <= 8, `${large} rows in two minutes`)
+})
+
+test('what every proxy writes because of one event is written at a moment by chance', async () => {
+  spreadMs = 5000
+  begin()
+  await settle()
+  clients = 7
+  presence.publishSoon()
+  presence.publishSoon()
+  await settle()
+  assert.equal(store.writes.length, 1)
+  await time.pass(5000)
+  assert.equal(store.writes.length, 2)
+  await presence.close()
 })

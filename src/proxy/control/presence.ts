@@ -1,6 +1,7 @@
 import type { Logger } from '../../runtime/log.ts'
 import { jittered, type Random } from '../../runtime/random.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
+import { Backoff } from '../../store/backoff.ts'
 import { type Lease, type Store, StoreError } from '../../store/store.ts'
 import { decodeProxyStatus, encode } from '../../topology/codec.ts'
 import { keysOf } from '../../topology/keys.ts'
@@ -12,14 +13,19 @@ export interface PresenceOptions {
   /** The row as it should stand now. */
   status: () => ProxyStatus
   leaseTtlMs: number
+  /** Over how long, in ms, all proxies of the cluster spread what they do because of the same event. */
+  spreadMs: () => number
   timers: Timers
   random: Random
   log: Logger
 }
 
-const retryMs = 1000
+const retryFirstMs = 1000
+const retryMaxMs = 5000
 /** Figures that change all the time are written this often at most. */
 const refreshMs = 2000
+/** In a large fleet less often: every row is told to every proxy. */
+const refreshSpreads = 4
 
 /**
  * Keeps this proxy's row in the store under a lease: that it lives, and which intent it has applied. Written at
@@ -28,7 +34,9 @@ const refreshMs = 2000
 export class Presence {
   readonly #options: PresenceOptions
   readonly #key: string
-  readonly #refresh: Timer
+  readonly #backoff: Backoff
+  #refresh: Timer
+  #soon: Timer | undefined
   readonly #unsubscribe: () => void
   #lease: Lease | undefined
   #writing: Promise<void> | undefined
@@ -41,11 +49,23 @@ export class Presence {
   constructor(options: PresenceOptions) {
     this.#options = options
     this.#key = keysOf(options.cluster).proxyStatus(options.status().id)
-    this.#refresh = options.timers.every(refreshMs, () => this.publish())
+    this.#backoff = new Backoff(options.random, retryFirstMs, retryMaxMs)
+    this.#refresh = this.#refreshLater()
     this.#unsubscribe = options.store.onConnection(({ up }) => {
-      if (up) this.publish()
+      if (up) this.publishSoon()
     })
     this.publish()
+  }
+
+  /** The same at a moment by chance, for what makes every proxy of the cluster write its row. */
+  publishSoon(): void {
+    const { random, spreadMs, timers } = this.#options
+    const limitMs = spreadMs()
+    if (limitMs === 0) return this.publish()
+    this.#soon ??= timers.after(random.next() * limitMs, () => {
+      this.#soon = undefined
+      this.publish()
+    })
   }
 
   /** Writes the row if it is not as it should be. */
@@ -67,11 +87,22 @@ export class Presence {
   async close(): Promise<void> {
     this.#stopped = true
     this.#refresh.cancel()
+    this.#soon?.cancel()
     this.#unsubscribe()
     // A lease that is being granted now has to be ended as well.
     await this.#writing
     this.#retry?.cancel()
     await this.#lease?.revoke()
+  }
+
+  #refreshLater(): Timer {
+    const { random, spreadMs, timers } = this.#options
+    const periodMs = Math.max(refreshMs, spreadMs() * refreshSpreads)
+    return timers.after(jittered(random, periodMs), () => {
+      this.#refresh = this.#refreshLater()
+      // In trouble the row is written when its retry is due.
+      if (!this.#inTrouble) this.publish()
+    })
   }
 
   async #write(): Promise<void> {
@@ -91,13 +122,14 @@ export class Presence {
       })
       this.#written = this.#lease === lease ? wanted : ''
       this.#inTrouble = false
+      this.#backoff.reset()
     } catch (cause) {
       this.#onFailure(cause)
     }
   }
 
   #onFailure(cause: unknown): void {
-    const { log, random, timers } = this.#options
+    const { log, random, spreadMs, timers } = this.#options
     if (!this.#inTrouble)
       log.warn({ event: 'proxy.store', err: cause }, 'this proxy cannot report itself now')
     this.#inTrouble = true
@@ -109,7 +141,7 @@ export class Presence {
       this.#lease = undefined
     }
     this.#retry?.cancel()
-    this.#retry = timers.after(jittered(random, retryMs), () => this.publish())
+    this.#retry = timers.after(this.#backoff.nextMs() + random.next() * spreadMs(), () => this.publish())
   }
 
   /** Another proxy of the same id would take turns with this one in one row: both must be told apart. */
@@ -129,7 +161,7 @@ export class Presence {
     void lease.lost.then(() => {
       if (this.#lease !== lease) return
       this.#lease = undefined
-      this.publish()
+      this.publishSoon()
     })
     return lease
   }

@@ -600,9 +600,9 @@ function areSame(before: Candidates, after: Candidates): boolean {
   const [old, now] = [before.nodes, after.nodes]
   return (
     old.length === now.length &&
-    now.every(({ host, name, port }, at) => {
+    now.every(({ host, name, port, readable }, at) => {
       const then = old[at]!
-      return then.name === name && then.host === host && then.port === port
+      return then.name === name && then.host === host && then.port === port && then.readable === readable
     })
   )
 }

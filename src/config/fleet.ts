@@ -21,6 +21,11 @@ export const fleetFields: readonly Field[] = plainFields.filter(
 const fieldsByKey = new Map(plainFields.map(field => [field.pattern, field]))
 const fleetKeys = new Set(fleetFields.map(({ pattern }) => pattern))
 
+/** Whether it can be set for a whole fleet. */
+export function isFleetField({ pattern }: Field): boolean {
+  return fleetKeys.has(pattern)
+}
+
 /** By key; each as it would stand in a file. */
 export type FleetValues = Readonly<Record<string, unknown>>
 

@@ -33,7 +33,7 @@ export interface ChangeReport {
   done: string
   /** For `--json`, beside what is said of every change. */
   json: Record<string, unknown>
-  /** Settings of the fleet that a proxy may say otherwise. */
+  /** Settings of the fleet that were changed, of which a proxy may say otherwise itself. */
   keys?: readonly string[]
 }
 

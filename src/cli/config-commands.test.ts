@@ -149,16 +149,19 @@ describe('settings of the fleet', () => {
 
   test('a proxy that has not applied them is named, and one that says otherwise itself as well', async () => {
     const row = { v: 1 as const, address: 'x:1', adminUrl: '', clients: 0, version: '0', at: '' }
-    const ready = { ...row, id: 'p1', appliedRevision: 1e9, ownSettings: ['proxy.lanes'] }
+    const ready = { ...row, id: 'p1', appliedRevision: 1e9, ownSettings: ['proxy.lanes', 'proxy.users'] }
     await put(keysOf('main').proxyStatus('p1'), encode(ready))
     const own = await config('set', 'proxy.lanes=off', 'proxy.min_pool_size=1')
     assert.match(own.out, /^proxy.lanes, proxy.min_pool_size are set; 1 proxy has applied it/)
     assert.equal(own.err, 'warning: proxy p1 keeps what its own configuration says: proxy.lanes\n')
+    const nested = await config('set', 'proxy.users.r.pool_size=2')
+    assert.equal(nested.err, 'warning: proxy p1 keeps what its own configuration says: proxy.users\n')
+    await config('unset', 'proxy.users')
     await put(keysOf('main').proxyStatus('p2'), encode({ ...row, id: 'p2', appliedRevision: 1 }))
     const missing = await run(1, ['config', 'set', 'proxy.lanes=on', '--timeout', '50ms'])
     assert.match(
       missing.err,
-      /^warning: .*\nerror: proxy.lanes is set \(change 7, .* not applied by p2\nhint: the change stands/,
+      /^warning: .*\nerror: proxy.lanes is set \(change 9, .* not applied by p2\nhint: the change stands/,
     )
     assert.equal((await values())['proxy.lanes'], 'on')
     for (const id of ['p1', 'p2']) {
@@ -170,12 +173,12 @@ describe('settings of the fleet', () => {
   })
 
   test('not on top of what somebody has changed since', async () => {
-    const refused = await run(1, ['config', 'set', 'proxy.lanes=off', '--base', '6'])
+    const refused = await run(1, ['config', 'set', 'proxy.lanes=off', '--base', '8'])
     assert.match(
       refused.err,
-      /^error: the settings were changed meanwhile \(change 7, .*: config set proxy\.lanes=on\)\nhint: Nothing/,
+      /^error: the settings were changed meanwhile \(change 9, .*: config set proxy\.lanes=on\)\nhint: Nothing/,
     )
-    await config('set', 'proxy.lanes=off', '--base', '7')
+    await config('set', 'proxy.lanes=off', '--base', '9')
   })
 
   describe('edited', () => {

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
+import { fleetKeyOf } from '../config/fleet.ts'
 import type { FleetChange } from '../config/fleet-changes.ts'
 import { readIntent, snapshotAt } from '../topology/intent.ts'
 import { changeSettings, rollback } from '../topology/operations.ts'
@@ -78,7 +79,8 @@ async function changeFleetSettings(
   const keys = changes.map(({ key }) => key)
   const isSet = changes.some(({ text }) => text !== undefined)
   const done = `${keys.join(', ')} ${keys.length === 1 ? 'is' : 'are'} ${isSet ? 'set' : 'not set'}`
-  reportChange(io, access, finished, { done, json: { settings: keys }, keys })
+  const settings = [...new Set(keys.map(key => fleetKeyOf(key.split('.')) ?? key))]
+  reportChange(io, access, finished, { done, json: { settings: keys }, keys: settings })
 }
 
 /** Longest description of a change in the history, in characters; its values stand there besides. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
+import fc from 'fast-check'
 import { assertSerial } from '../../test/support/history.ts'
 import { openEmbedded, realWorld } from '../../test/support/stores.ts'
 import type { EmbeddedStore } from '../store/embedded.ts'
@@ -129,6 +130,68 @@ test('a rollback is a new change that restores nodes and settings, and can be un
   const empty = await intent()
   assert.deepEqual([empty.nodes.size, empty.values], [0, {}])
 })
+
+test('whatever was changed, every state of the history is known as it was', async () => {
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('add' as const), name: fc.constantFrom('a', 'b', 'c') }),
+    fc.record({ kind: fc.constant('remove' as const), name: fc.constantFrom('a', 'b', 'c') }),
+    fc.record({
+      kind: fc.constant('weigh' as const),
+      name: fc.constantFrom('a', 'b', 'c'),
+      weight: fc.nat(3),
+    }),
+    fc.record({
+      kind: fc.constant('set' as const),
+      pool: fc.integer({ min: 1, max: 3 }),
+      database: fc.boolean(),
+    }),
+    fc.record({ kind: fc.constant('unset' as const) }),
+    fc.record({ kind: fc.constant('rollback' as const), to: fc.nat(20) }),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 20 }), async steps => {
+      await store.close()
+      store = await openEmbedded()
+      const at = as('anna')
+      const states = [snapshotAt(await intent(), 0)]
+      for (const each of steps) {
+        const { change } = await intent()
+        // What is refused changes nothing.
+        await apply(at, each).catch(() => undefined)
+        const now = await intent()
+        if (now.change > change) states.push({ nodes: now.nodes, values: now.values })
+      }
+      const now = await intent()
+      states.forEach((state, change) => assert.deepEqual(snapshotAt(now, change), state))
+      assertSerial(now)
+    }),
+    { numRuns: 30 },
+  )
+})
+
+type Step =
+  | { kind: 'add' | 'remove'; name: string }
+  | { kind: 'weigh'; name: string; weight: number }
+  | { kind: 'set'; pool: number; database: boolean }
+  | { kind: 'unset' }
+  | { kind: 'rollback'; to: number }
+
+function apply(at: Operations, step: Step): Promise<Made> {
+  switch (step.kind) {
+    case 'add':
+      return addNode(at, step.name, node(step.name), undefined)
+    case 'remove':
+      return removeNode(at, step.name)
+    case 'weigh':
+      return setNodeWeight(at, step.name, step.weight)
+    case 'set':
+      return set(at, step.database ? 'proxy.databases.d.pool_size' : 'proxy.min_pool_size', `${step.pool}`)
+    case 'unset':
+      return set(at, 'proxy.min_pool_size', undefined)
+    default:
+      return rollback(at, step.to, false)
+  }
+}
 
 test('a rollback does not take the primary out of use unless by force', async () => {
   await addNode(as('anna'), 'a', { ...node('a'), state: 'drain' }, undefined)

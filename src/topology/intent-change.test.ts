@@ -94,6 +94,26 @@ test('the history keeps the newest changes; what was before them is not known an
   )
 })
 
+test('a change that is not understood hides what was before it, and goes with the others', async () => {
+  for (let size = 1; size <= 5; size++) await set(as('anna'), 'proxy.min_pool_size', `${size}`)
+  const third = keys.historyEntry(3)
+  await store.transact({ compares: [], writes: [{ kind: 'put', key: third, value: '{"v":2}' }] })
+  const now = await intent()
+  assert.deepEqual(
+    now.history.map(({ change }) => change),
+    [1, 2, 4, 5],
+  )
+  assert.equal(oldestSnapshot(now), 3)
+  assert.deepEqual(snapshotAt(now, 3)?.values, { 'proxy.min_pool_size': 3 })
+  assert.equal(snapshotAt(now, 2), undefined)
+  await assert.rejects(set(as('anna'), 'proxy.lanes', 'off', 2), /changed meanwhile/)
+  for (let size = 6; size <= historyMax + 4; size++) {
+    await set(as('anna'), 'proxy.min_pool_size', `${size}`)
+  }
+  assert.equal((await store.get(third)).entry, undefined)
+  assert.equal(oldestSnapshot(await intent()), 4)
+})
+
 test('the history is bounded in its size as well', async () => {
   const database = 'd'.repeat(20_000)
   for (let size = 1; size <= 40; size++) {

@@ -5,7 +5,7 @@ import { pause, type Timers } from '../runtime/timers.ts'
 import { type Store, StoreError, type Transaction, transactionOperationsMax } from '../store/store.ts'
 import { encode } from './codec.ts'
 import { withFleetValues } from './fleet-settings.ts'
-import { type Intent, type Recorded, readIntent, type Snapshot } from './intent.ts'
+import { type Intent, oldestSnapshot, readIntent, type Snapshot } from './intent.ts'
 import { type Keys, keysOf } from './keys.ts'
 import type { HistoryEntry, NodeIntent } from './types.ts'
 
@@ -120,11 +120,12 @@ class Change {
   }
 
   /** The change itself, when it was made although nobody said so. */
-  #find({ history, change }: Intent): Made | undefined {
+  #find(intent: Intent): Made | undefined {
+    const { history, change } = intent
     const own = history.find(({ entry }) => entry.id === this.#id)
     if (own) return { change: own.change, revision: own.revision, isNew: true }
     if (this.#sent === undefined || change < this.#sent) return undefined
-    if ((history[0]?.change ?? change) > this.#sent) throw this.#gaveUp()
+    if (oldestSnapshot(intent) >= this.#sent) throw this.#gaveUp()
     // Another change has its number: this one was not made, and cannot be any more.
     this.#sent = undefined
     return undefined
@@ -243,9 +244,8 @@ function compose(keys: Keys, intent: Intent, draft: Draft, entry: HistoryEntry):
     const message = `${Object.keys(entry.nodes).length} nodes are more than one change can hold`
     throw new OperationError('refused', message, 'Make several changes of it.')
   }
-  for (const old of superfluous(intent.history, transactionOperationsMax - writes.length)) {
-    writes.push({ kind: 'delete', key: keys.historyEntry(old.change) })
-  }
+  const room = transactionOperationsMax - writes.length
+  for (const key of superfluous(keys, intent).slice(0, room)) writes.push({ kind: 'delete', key })
   // The generation holds for everything that keeps to it; the others are for what was written by hand.
   const compares = [keys.generation, ...touched].map(key => ({
     key,
@@ -269,8 +269,8 @@ function settingsText({ settings, settingsProblem }: Intent, values: Record<stri
   )
 }
 
-/** The oldest changes, where there are more than are kept when one more comes; `max` of them at most. */
-function superfluous(history: readonly Recorded[], max: number): Recorded[] {
+/** Keys of the oldest changes, where there are more than are kept when one more comes. */
+function superfluous(keys: Keys, { history, revisions }: Intent): string[] {
   let size = 0
   let kept = 0
   for (const recorded of history.toReversed()) {
@@ -278,5 +278,8 @@ function superfluous(history: readonly Recorded[], max: number): Recorded[] {
     if (kept + 1 >= historyMax || size > historySizeMax) break
     kept++
   }
-  return history.slice(0, history.length - kept).slice(0, max)
+  const oldest = history.at(-kept)
+  if (kept === 0 || !oldest) return []
+  const limit = keys.historyEntry(oldest.change)
+  return [...revisions.keys()].filter(key => key.startsWith(keys.history) && key < limit).sort()
 }

@@ -28,7 +28,7 @@ export interface Intent {
   change: number
   /** Store revision of the newest change, 0 before the first. */
   revision: number
-  /** The newest changes that are kept, the oldest first. */
+  /** The newest changes, as far as they are kept and understood, the oldest first. */
   history: Recorded[]
   /** Store revision at which a key of the intent has changed last, by key. */
   revisions: Map<string, number>
@@ -80,10 +80,14 @@ export interface Snapshot {
   values: Record<string, unknown>
 }
 
-/** Number of the oldest state that `snapshotAt` knows. */
+/** Number of the oldest state that `snapshotAt` knows: a change that is not understood hides those before it. */
 export function oldestSnapshot({ change, history }: Intent): number {
-  const first = history[0]
-  return first ? first.change - 1 : change
+  let oldest = change
+  for (const recorded of history.toReversed()) {
+    if (recorded.change !== oldest) break
+    oldest--
+  }
+  return oldest
 }
 
 /** What was wanted after that change. Undefined where its number is not known, any more or yet. */

@@ -181,7 +181,7 @@ function refuseIfMoved(intent: Intent, base: number): void {
   const who = others.map(({ change, entry }) => `change ${change}, ${entry.who}: ${entry.what}`)
   const message =
     others.length === 0
-      ? 'the settings were changed meanwhile, too often to say by whom'
+      ? 'the settings may have been changed meanwhile: the history does not go back so far'
       : `the settings were changed meanwhile (${who.join('; ')})`
   throw new OperationError('refused', message, 'Nothing was written: see what they are now, and try again.')
 }

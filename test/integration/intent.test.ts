@@ -121,6 +121,21 @@ describe('what operators want stands in etcd', need('etcd', 'etcdctl'), () => {
     )
   })
 
+  test('two operators who change different settings at once both have their way', async () => {
+    const turns = ['1', '2', '3']
+    for (const turn of turns) {
+      const answers = await Promise.all([
+        config('set', `proxy.databases.app.pool_size=${turn}`),
+        config('set', `proxy.databases.reports.pool_size=${turn}`),
+        config('set', `proxy.min_pool_size=${turn}`),
+      ])
+      assert.equal(new Set(answers.map(({ change }) => change)).size, 3)
+    }
+    const { values } = await readIntent(store, 'fleet')
+    assert.deepEqual(values['proxy.databases'], { app: { pool_size: 3 }, reports: { pool_size: 3 } })
+    assert.equal(values['proxy.min_pool_size'], 3)
+  })
+
   test('a reload of the file leaves the settings of the fleet in force', async () => {
     const [first] = proxies
     first!.process.signal('SIGHUP')

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line. Each command loads what it needs when it runs, so that help and one-shot commands are quick. */
 import { addAgentCommand } from './cli/agent.ts'
-import { addConfigCommands } from './cli/config.ts'
+import { addConfigCommands } from './cli/config-commands.ts'
 import { addDemoCommand } from './cli/demo.ts'
 import { addExplainCommand } from './cli/explain.ts'
 import { addImportCommand } from './cli/import.ts'

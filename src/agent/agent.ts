@@ -5,8 +5,7 @@ import { type Logger, silentLogger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import { pause, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
-import type { TopologyDefaults } from '../topology/topology.ts'
-import type { NodeState, NodeStatus, Topology, TopologyNode } from '../topology/types.ts'
+import type { NodeState, NodeStatus, RoutingSettings, Topology, TopologyNode } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { checkLine, startCheckServer } from './check.ts'
 import type { HealthView } from './health.ts'
@@ -56,8 +55,8 @@ const defaultTimings: AgentTimings = {
   leaseTtlMs: 10_000,
 }
 
-/** What the fleet's settings do not say; an agent decides nothing from it. */
-const defaults: TopologyDefaults = {
+/** An agent decides nothing from them. */
+const noSettings: RoutingSettings = {
   replicaLagBytesMax: Infinity,
   readFallback: 'primary',
   drainTimeoutMs: 0,
@@ -144,7 +143,14 @@ class RunningAgent implements Agent {
     // Every report of every node is told to whoever watches: as long as nobody can ask for it, that is for nothing.
     if (options.http || options.check) {
       // Proxies tell about the topology; an agent would only say the same once more.
-      this.#watcher = new TopologyWatcher({ store, cluster, defaults, timers, random, log: silentLogger })
+      this.#watcher = new TopologyWatcher({
+        store,
+        cluster,
+        settings: () => noSettings,
+        timers,
+        random,
+        log: silentLogger,
+      })
     }
     this.#metrics = new AgentMetrics(cluster, node)
     this.#probedAtMs = clock.nowMs()

@@ -14,6 +14,9 @@ export interface Applied {
   notBy: string[]
   /** How long it took until everyone had, or the limit. */
   elapsedMs: number
+  /** Whether the store has told who lives; where it has not, nobody is in the lists. */
+  isKnown: boolean
+  proxies: ProxyStatus[]
 }
 
 /**
@@ -28,12 +31,15 @@ export async function waitUntilApplied(
 ): Promise<Applied> {
   const startedMs = systemClock.nowMs()
   const hasApplied = ({ appliedRevision }: ProxyStatus): boolean => appliedRevision >= revision
-  const proxies = await watchProxies(store, cluster, limitMs, rows => rows.every(hasApplied))
+  const rows = await watchProxies(store, cluster, limitMs, rows => rows.every(hasApplied))
+  const proxies = rows ?? []
   const idsOf = (some: ProxyStatus[]): string[] => some.map(({ id }) => id).sort()
   return {
     by: idsOf(proxies.filter(hasApplied)),
     notBy: idsOf(proxies.filter(proxy => !hasApplied(proxy))),
     elapsedMs: Math.round(systemClock.nowMs() - startedMs),
+    isKnown: rows !== undefined,
+    proxies,
   }
 }
 
@@ -48,7 +54,7 @@ export async function waitUntilEmpty(
   limitMs: number,
 ): Promise<number | undefined> {
   const proxies = await watchProxies(store, cluster, limitMs, rows => sessionsOn(node, rows) === 0)
-  return sessionsOn(node, proxies)
+  return proxies && sessionsOn(node, proxies)
 }
 
 function sessionsOn(node: string, proxies: ProxyStatus[]): number | undefined {
@@ -56,15 +62,18 @@ function sessionsOn(node: string, proxies: ProxyStatus[]): number | undefined {
   return proxies.reduce((sum, { sessions }) => sum + (sessions?.[node] ?? 0), 0)
 }
 
-/** The rows of the live proxies as soon as they are as wanted, or after `limitMs`. */
+/**
+ * The rows of the live proxies as soon as they are as wanted, or after `limitMs`; undefined when the store has not told
+ * them by then.
+ */
 async function watchProxies(
   store: Store,
   cluster: string,
   limitMs: number,
   areAsWanted: (proxies: ProxyStatus[]) => boolean,
-): Promise<ProxyStatus[]> {
+): Promise<ProxyStatus[] | undefined> {
   const finished = new AbortController()
-  let proxies: ProxyStatus[] = []
+  let proxies: ProxyStatus[] | undefined
   const following = mirror(store, keysOf(cluster).proxyStatuses, {
     onChange: entries => {
       proxies = [...entries.values()].flatMap(({ value }) => decodeProxyStatus(value).value ?? [])

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { Overrides } from '../config/layers.ts'
+import type { Origins } from '../config/load.ts'
 import type { Config, SectionName } from '../config/schema.ts'
 import { silentLogger } from '../runtime/log.ts'
 import { type Store, StoreError } from '../store/store.ts'
@@ -19,6 +20,8 @@ export function addClusterOptions(command: Command): Command {
 /** What such a command goes by. */
 export interface ClusterAccess {
   config: Config
+  /** Where its values come from. */
+  origins: Origins
   /** Undefined when the configuration has turned the interface off. */
   admin: AdminAddress | undefined
   /** Whether that address was named: then no other way to the store is taken. */
@@ -35,9 +38,10 @@ export function clusterAccess(
 ): ClusterAccess {
   const options: OptionValues = command.optsWithGlobals()
   const overrides = { ...overridesOf(clusterSettings, options), ...moreOverrides }
-  const { config } = requireConfig(io, { file: text(options['config']), overrides, sections })
+  const { config, origins } = requireConfig(io, { file: text(options['config']), overrides, sections })
   return {
     config,
+    origins,
     admin: adminAddress(io, text(options['adminUrl']), config.admin),
     adminNamed: options['adminUrl'] !== undefined || Boolean(io.env['PGHERD_ADMIN_URL']),
     json: options['json'] === true,

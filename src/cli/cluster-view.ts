@@ -1,20 +1,11 @@
-import type { Config } from '../config/schema.ts'
 import type { Store } from '../store/store.ts'
 import { keysOf } from '../topology/keys.ts'
 import { ClusterState } from '../topology/state.ts'
-import { buildTopology, type TopologyDefaults } from '../topology/topology.ts'
+import { buildTopology } from '../topology/topology.ts'
 import type { Topology } from '../topology/types.ts'
 import { askAdmin } from './admin-client.ts'
 import type { ClusterAccess } from './cluster-command.ts'
-
-/** The part of a topology that a process decides from its own configuration. */
-export function topologyDefaults({ routing }: Config): TopologyDefaults {
-  return {
-    replicaLagBytesMax: routing.replica_lag_max,
-    readFallback: routing.read_fallback,
-    drainTimeoutMs: routing.drain_timeout,
-  }
-}
+import { FleetConfig } from './fleet-config.ts'
 
 /** Everything that the store knows about a cluster, as of one revision. */
 export async function readCluster(store: Store, cluster: string): Promise<ClusterState> {
@@ -26,8 +17,12 @@ export async function readCluster(store: Store, cluster: string): Promise<Cluste
 }
 
 /** The topology as far as the store alone tells it: what only a proxy's own probe knows is missing. */
-export function topologyFromStore(state: ClusterState, config: Config): Topology {
-  return buildTopology(config.cluster, state, topologyDefaults(config))
+export function topologyFromStore(
+  state: ClusterState,
+  { config, origins }: Pick<ClusterAccess, 'config' | 'origins'>,
+): Topology {
+  const settings = new FleetConfig(config, origins).settings(state.settings?.value)
+  return buildTopology(config.cluster, state, settings)
 }
 
 /**

@@ -13,6 +13,7 @@ import { ClusterState } from '../topology/state.ts'
 import type { Topology } from '../topology/types.ts'
 import { addAgentCommand } from './agent.ts'
 import { readCluster, topologyFromStore } from './cluster-view.ts'
+import { addConfigCommands } from './config-commands.ts'
 import { addNodeCommands } from './node.ts'
 import { addProxyCommand } from './proxy.ts'
 import { addStatusCommand } from './status.ts'
@@ -23,7 +24,7 @@ import { addUpCommand } from './up.ts'
 async function run(io: RecordingIo, ...args: string[]): Promise<number> {
   const program = createProgram(io, '0')
   const adders = [addUpCommand, addAgentCommand, addProxyCommand, addNodeCommands, addStatusCommand]
-  for (const add of [...adders, addStoreCommands]) add(program, io)
+  for (const add of [...adders, addStoreCommands, addConfigCommands]) add(program, io)
   return runProgram(program, args, io)
 }
 
@@ -59,7 +60,9 @@ describe('commands that stay say what they miss, with exit code 2', () => {
 test('every command has an example in its help', async () => {
   const commands = ['up', 'proxy', 'agent', 'status', 'store init', 'store dump']
   const nodes = ['list', 'add', 'remove', 'drain', 'resume', 'maintenance', 'weight']
-  for (const command of [...commands, ...nodes.map(name => `node ${name}`)]) {
+  const settings = ['set', 'unset', 'edit', 'history', 'diff', 'rollback']
+  const below = [...nodes.map(name => `node ${name}`), ...settings.map(name => `config ${name}`)]
+  for (const command of [...commands, ...below]) {
     const io = recordingIo()
     assert.equal(await run(io, ...command.split(' '), '--help'), 0)
     assert.match(io.out, new RegExp(`Example:\n {2}pgherd ${command}`), command)
@@ -87,7 +90,7 @@ describe('against the admin interface of a process', () => {
   before(async () => {
     store = await openEmbedded()
     const refresh = async (): Promise<void> => {
-      topology = topologyFromStore(await readCluster(store, 'main'), config)
+      topology = topologyFromStore(await readCluster(store, 'main'), { config, origins: new Map() })
     }
     await refresh()
     store.watch('/pgherd/main/', 1, { onEvents: () => void refresh(), onCompacted: () => undefined })
@@ -122,7 +125,10 @@ describe('against the admin interface of a process', () => {
     )
     const added = io()
     assert.equal(await run(added, 'node', 'add', 'b', '10.0.0.2', '--no-check', '--tag', 'k=v'), 0, added.err)
-    assert.match(added.out, /^b is added; no proxy runs that would have to know \(revision \d+\)\n$/)
+    assert.match(
+      added.out,
+      /^b is added; no proxy runs that would have to know \(change \d+, revision \d+\)\n$/,
+    )
     assert.equal(await run(io(), 'node', 'drain', 'b'), 0)
     const listed = io()
     await run(listed, 'node', 'list')
@@ -159,7 +165,7 @@ b     10.0.0.2:5432  drain  unknown       1         1  -     -      k=v
     assert.equal(await run(drained, 'node', 'drain', 'b', '--wait', '50ms'), 1)
     assert.match(
       drained.out,
-      /^b takes nothing new; 1 proxy has applied it \(revision \d+, .* ms\); 3 sessions remain: they end with their transactions, or after drain_timeout\n$/,
+      /^b takes nothing new; 1 proxy has applied it \(nothing had to be changed, revision \d+, .* ms\); 3 sessions remain: they end with their transactions, or after drain_timeout\n$/,
     )
     assert.match(drained.err, /^error: b still has 3 sessions after 50 ms\nhint: the change stands/)
     const looked = io()
@@ -240,7 +246,10 @@ b     10.0.0.2:5432  drain  unknown       1         1  -     -      k=v
 
 test('where the keys of the asked one are in etcd, commands say how to name it', async () => {
   const { log, timers } = realWorld
-  const topology = topologyFromStore(new ClusterState(keysOf('main')), loaded(''))
+  const topology = topologyFromStore(new ClusterState(keysOf('main')), {
+    config: loaded(''),
+    origins: new Map(),
+  })
   const admin = await startAdmin({
     listen: '127.0.0.1',
     port: 0,

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { type RecordingIo, recordingIo } from '../../test/support/command.ts'
-import { addConfigCommands, defaultConfigFile, requireConfig } from './config.ts'
+import { defaultConfigFile, requireConfig } from './config.ts'
+import { addConfigCommands } from './config-commands.ts'
 import { CommandError } from './output.ts'
 import { createProgram, runProgram } from './terminal.ts'
 

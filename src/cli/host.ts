@@ -3,6 +3,8 @@ import { availableParallelism } from 'node:os'
 import { startAdmin } from '../admin/admin.ts'
 import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
+import type { Origins } from '../config/load.ts'
+import { changeSentence, diffConfig } from '../config/reload.ts'
 import type { Config } from '../config/schema.ts'
 import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { type Inherited, ProxyControl } from '../proxy/control/control.ts'
@@ -19,8 +21,8 @@ import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Store } from '../store/store.ts'
 import type { Topology } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
-import { topologyDefaults } from './cluster-view.ts'
 import { configRows } from './console-config.ts'
+import { FleetConfig } from './fleet-config.ts'
 import { type OwnedStore, openStore } from './open-store.ts'
 import { checkPorts } from './ports.ts'
 import { seedNodes } from './seed.ts'
@@ -29,6 +31,8 @@ import { workerSettings } from './worker-settings.ts'
 
 export interface HostOptions {
   config: Config
+  /** Where its values come from: the fleet's settings stand in for its defaults alone. */
+  origins: Origins
   /** Which parts run in this process. */
   parts: { agent: boolean; proxy: boolean; admin: boolean }
   log: Logger
@@ -56,7 +60,9 @@ export class Host {
   proxy: ProxyControl | undefined
   admin: AdminServer | undefined
   agent: Agent | undefined
-  #config: Config
+  readonly #config: FleetConfig
+  /** What the data workers were told. */
+  #told: Config
   readonly #options: HostOptions
   readonly #closers: (() => Promise<void> | void)[] = []
   #presence: Presence | undefined
@@ -66,7 +72,8 @@ export class Host {
 
   private constructor(options: HostOptions, owned: OwnedStore) {
     this.#options = options
-    this.#config = options.config
+    this.#config = new FleetConfig(options.config, options.origins)
+    this.#told = options.config
     this.store = owned.store
     this.#closers.push(() => owned.store.close())
     // An agent alone has no use for what others report: telling each of them would cost the store the square of them.
@@ -74,7 +81,7 @@ export class Host {
     const watcher = new TopologyWatcher({
       store: owned.store,
       cluster: options.config.cluster,
-      defaults: topologyDefaults(options.config),
+      settings: fleet => this.#config.settings(fleet),
       timers: systemTimers,
       random: systemRandom,
       log: options.log,
@@ -131,8 +138,10 @@ export class Host {
   }
 
   async #startProxy(): Promise<void> {
-    const { config, log, logFormat, writeLog } = this.#options
+    const { log, logFormat, writeLog } = this.#options
+    const config = this.#config.effective
     const { probe } = config
+    this.#told = config
     const settings = workerSettings(config, logFormat)
     // What would keep every data worker from starting is told here, in one sentence.
     loadClientTls(settings.tls)
@@ -175,7 +184,7 @@ export class Host {
       fleet,
       operator: {
         version,
-        config: () => configRows(this.#config),
+        config: () => configRows(this.#config.effective),
         commands: this.#options.commands,
       },
       memory: () => process.memoryUsage(),
@@ -183,7 +192,12 @@ export class Host {
     this.#closers.push(() => proxy.stop())
     await proxy.start()
     this.proxy = proxy
-    this.#closers.push(this.watcher.onChange(topology => proxy.setTopology(topology)))
+    this.#closers.push(
+      this.watcher.onChange(topology => {
+        this.#takeFleetSettings(proxy)
+        proxy.setTopology(topology)
+      }),
+    )
     this.#closers.push(this.watcher.onChange(() => fleet.look()))
     const { host, port } = proxy.places[0] ?? { host: config.proxy.listen, port: config.proxy.port }
     const presence = new Presence({
@@ -199,6 +213,7 @@ export class Host {
         clients: proxy.counters().clients,
         sessions: sessionsByNode(proxy),
         version,
+        ownSettings: this.#config.ownSettings,
         at: new Date(systemClock.wallMs()).toISOString(),
       }),
       leaseTtlMs: config.store.lease_ttl,
@@ -209,6 +224,17 @@ export class Host {
     })
     this.#presence = presence
     this.#closers.push(() => presence.close())
+  }
+
+  /** The topology that comes with them is told after them, and confirmed by the workers when they are in force. */
+  #takeFleetSettings(proxy: ProxyControl): void {
+    const config = this.#config.effective
+    if (config === this.#told) return
+    for (const change of diffConfig(this.#told, config)) {
+      this.#options.log.info({ event: 'config.fleet' }, `settings of the fleet: ${changeSentence(change)}`)
+    }
+    this.#told = config
+    proxy.setSettings(workerSettings(config, this.#options.logFormat), false)
   }
 
   /** Says so at once, and again when the sessions that had to leave have had time to. */
@@ -272,17 +298,20 @@ export class Host {
   }
 
   /** Takes over what may change while running. The caller has sorted out what needs a restart. */
-  async reload(config: Config): Promise<void> {
-    this.#config = config
+  async reload(own: Config, origins: Origins): Promise<void> {
+    this.#config.setOwn(own, origins)
+    const config = this.#config.effective
+    this.#told = config
     setLogLevel(this.#options.log, config.log.level)
-    this.#watcher?.setDefaults(topologyDefaults(config))
+    this.#watcher?.renew()
     const settings = workerSettings(config, this.#options.logFormat)
     try {
       this.#serverTls = loadServerTls(settings.serverTls)
     } catch {
       // The data workers, who stumble over the same, say so.
     }
-    this.proxy?.setSettings(settings)
+    this.proxy?.setSettings(settings, true)
+    this.#presence?.publish()
     if (this.proxy) await seedNodes(this.store, config, this.#options.log)
   }
 
@@ -304,8 +333,14 @@ export class Host {
     return count
   }
 
+  /** What counts: the process's own configuration, and the fleet's settings where that says nothing. */
   get config(): Config {
-    return this.#config
+    return this.#config.effective
+  }
+
+  /** The process's own configuration alone. */
+  get ownConfig(): Config {
+    return this.#config.own
   }
 
   /** Ends everything in the reverse order; the second call waits for the first. */

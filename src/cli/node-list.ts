@@ -32,7 +32,7 @@ const columns: Column<NodeRow>[] = [
 export async function listNodes(io: CommandIo, access: ClusterAccess, store: Store): Promise<void> {
   const { config } = access
   const state = await readCluster(store, config.cluster)
-  const topology = (await topologyOfAdmin(access)) ?? topologyFromStore(state, config)
+  const topology = (await topologyOfAdmin(access)) ?? topologyFromStore(state, access)
   const roles = new Map(topology.nodes.map(({ name, role }) => [name, role]))
   const rows = state.nodeNames().map(name => {
     const intent = state.nodeIntents.get(name)?.value

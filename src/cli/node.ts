@@ -1,12 +1,13 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { Store } from '../store/store.ts'
-import { addNode, type Operations, removeNode, setNodeState, setNodeWeight } from '../topology/operations.ts'
+import type { Made, Operations } from '../topology/intent-change.ts'
+import { addNode, removeNode, setNodeState, setNodeWeight } from '../topology/operations.ts'
 import type { NodeState } from '../topology/types.ts'
-import { type Applied, waitUntilApplied, waitUntilEmpty } from './applied.ts'
+import { waitUntilEmpty } from './applied.ts'
+import { addChangeOptions, makeChange, reportChange } from './change-command.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { topologyOfAdmin } from './cluster-view.ts'
 import { listNodes } from './node-list.ts'
-import { CommandError, type CommandIo, counted, formatElapsed, printJson } from './output.ts'
+import { CommandError, type CommandIo, counted, formatElapsed } from './output.ts'
 import { readAddress, readDuration } from './settings.ts'
 
 /** Adds `node list`, `add`, `remove`, `drain`, `resume`, `maintenance` and `weight`. */
@@ -65,7 +66,7 @@ function addAdd(node: Command, io: CommandIo): void {
     )
     .option('--tag <key=value>', 'a free label; may be repeated', collectTag)
     .option('--no-check', 'do not ask the server whether it belongs to the cluster')
-  changeOptions(command)
+  addChangeOptions(command)
     .addHelpText('after', '\nExample:\n  pgherd node add c 10.0.0.3 --zone east --tag disk=ssd')
     .action(async (name: string, address: { host: string; port: number }, options: AddOptions) => {
       const access = clusterAccess(io, command, ['store', 'admin', 'probe'])
@@ -93,7 +94,7 @@ async function askSystemId(
 
 function addRemove(node: Command, io: CommandIo): void {
   const command = node.command('remove').description('take a node out of the cluster').argument('<name>')
-  changeOptions(command)
+  addChangeOptions(command)
     .addHelpText('after', '\nExample:\n  pgherd node remove c')
     .action(async (name: string) => {
       const access = clusterAccess(io, command, ['store', 'admin'])
@@ -123,12 +124,12 @@ function addStateChange(node: Command, io: CommandIo, { name, state, description
           .preset('60s'),
       )
   }
-  changeOptions(command)
+  addChangeOptions(command)
     .addHelpText('after', `\nExample:\n  pgherd node ${name} b`)
-    .action(async (node: string, options: { force?: true; wait?: number }) => {
+    .action(async (node: string, options: { force?: true; wait?: number | false }) => {
       const access = clusterAccess(io, command, ['store', 'admin'])
       const force = options.force === true
-      const empty = empties ? { waitMs: options.wait } : undefined
+      const empty = empties ? { waitMs: options.wait || undefined } : undefined
       await change(io, command, access, { name: node, done, empty }, async at => {
         if (empties && !force) {
           await refuseSeenPrimary(access, node, 'promote another node first, or say --force')
@@ -144,18 +145,13 @@ function addWeight(node: Command, io: CommandIo): void {
     .description('change the share of the load that a node takes')
     .argument('<name>')
     .argument('<weight>', 'among equals; 0 takes no new sessions', readShare)
-  changeOptions(command)
+  addChangeOptions(command)
     .addHelpText('after', '\nExample:\n  pgherd node weight b 3')
     .action(async (name: string, weight: number) => {
       const access = clusterAccess(io, command, ['store', 'admin'])
       const done = `has the weight ${weight}`
       await change(io, command, access, { name, done }, at => setNodeWeight(at, name, weight))
     })
-}
-
-function changeOptions(command: Command): Command {
-  const timeout = new Option('--timeout <duration>', 'how long to wait for every proxy to apply it')
-  return addClusterOptions(command.addOption(timeout.argParser(readDuration).default(5000, '5s')))
 }
 
 interface Change {
@@ -170,41 +166,25 @@ interface Change {
 /** How long to look for the sessions of a node that empties where nobody asked to wait. */
 const emptyLookMs = 1500
 
-/**
- * Makes a change and waits until every proxy has it. The change stands also when some have not; then the command
- * fails, and names them.
- */
+/** Makes a change and waits until every proxy has it, and where the node is to be empty, until it is. */
 async function change(
   io: CommandIo,
   command: Command,
   access: ClusterAccess,
   { name, done, empty }: Change,
-  make: (at: Operations) => Promise<number>,
+  make: (at: Operations) => Promise<Made>,
 ): Promise<void> {
   const { cluster } = access.config
-  const { timeout } = command.opts<{ timeout: number }>()
-  const { revision, applied, sessions } = await withStore(access, async (store: Store) => {
-    const revision = await make({ store, cluster })
-    const applied = await waitUntilApplied(store, cluster, revision, timeout)
-    const looks = empty && applied.notBy.length === 0 && applied.by.length > 0
-    const sessions = looks && (await waitUntilEmpty(store, cluster, name, empty.waitMs ?? emptyLookMs))
-    return { revision, applied, sessions: sessions === false ? undefined : sessions }
+  const finished = await makeChange(command, access, make, async (store, { by, notBy }) => {
+    if (!empty || notBy.length > 0 || by.length === 0) return undefined
+    return waitUntilEmpty(store, cluster, name, empty.waitMs ?? emptyLookMs)
   })
-  const { by, notBy, elapsedMs } = applied
-  if (access.json) {
-    const left = empty && { sessions: sessions ?? null }
-    printJson(io, { node: name, revision, appliedBy: by, notAppliedBy: notBy, elapsedMs, ...left })
-  } else if (notBy.length === 0) {
-    const left = sessions === undefined ? '' : `; ${sessionsLeft(sessions)}`
-    io.stdout(`${name} ${done}; ${whoApplied(applied, revision)}${left}\n`)
-  }
-  if (notBy.length > 0) {
-    const message = `${name} ${done} (revision ${revision}), but not everywhere yet: after ${formatElapsed(timeout)} it was not applied by ${notBy.join(', ')}`
-    throw new CommandError('failed', message, {
-      hint: 'the change stands; see with pgherd status whether those proxies live and reach the store',
-    })
-  }
-  if (empty?.waitMs !== undefined && by.length > 0) checkEmpty(name, sessions, empty.waitMs)
+  const { applied, followed: sessions } = finished
+  const json = { node: name, ...(empty && { sessions: sessions ?? null }) }
+  const left = sessions === undefined ? '' : `; ${sessionsLeft(sessions)}`
+  reportChange(io, access, finished, { done: `${name} ${done}`, json }, left)
+  if (empty?.waitMs !== undefined && applied && applied.by.length > 0)
+    checkEmpty(name, sessions, empty.waitMs)
 }
 
 function sessionsLeft(sessions: number): string {
@@ -221,14 +201,8 @@ function checkEmpty(name: string, sessions: number | undefined, waitMs: number):
   })
 }
 
-function whoApplied({ by, elapsedMs }: Applied, revision: number): string {
-  if (by.length === 0) return `no proxy runs that would have to know (revision ${revision})`
-  const who = by.length === 1 ? '1 proxy has' : `${by.length} proxies have`
-  return `${who} applied it (revision ${revision}, ${formatElapsed(elapsedMs)})`
-}
-
 /** Where no agent reports, only a proxy knows by its own probe who the primary is. */
-async function refuseSeenPrimary(access: ClusterAccess, name: string, hint: string): Promise<void> {
+export async function refuseSeenPrimary(access: ClusterAccess, name: string, hint: string): Promise<void> {
   const topology = await topologyOfAdmin(access)
   const node = topology?.nodes.find(each => each.name === name)
   if (topology?.primary !== name || !node?.accepting || node.state !== 'active') return

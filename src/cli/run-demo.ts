@@ -127,6 +127,7 @@ class Demo {
     const log = this.#log
     const host = await Host.start({
       config: this.#config,
+      origins: new Map(),
       parts,
       log,
       writeLog: line => this.#write(line),

@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import type { Overrides } from '../config/layers.ts'
+import type { Origins } from '../config/load.ts'
 import { formatProblem } from '../config/problem.ts'
 import { type Change, planReload, reloadReport } from '../config/reload.ts'
 import type { Config, SectionName } from '../config/schema.ts'
@@ -17,6 +18,8 @@ import { ServiceReport } from './service-report.ts'
 /** What a process of pgherd was started with; a reload reads the same again. */
 export interface RunRequest {
   config: Config
+  /** Where its values come from. */
+  origins: Origins
   /** The file that `config` was read from. */
   file: string | undefined
   overrides: Overrides
@@ -35,7 +38,7 @@ const stopSlackMs = 10_000
  * @throws whatever keeps a part from starting; nothing is left behind then
  */
 export async function run(io: CommandIo, request: RunRequest): Promise<void> {
-  const { config, parts } = request
+  const { config, origins, parts } = request
   const logFormat = logFormatOf(config)
   const writeLog = (line: string): void => io.stderr(line)
   const log = createLogger({ level: config.log.level, format: logFormat, write: writeLog })
@@ -52,7 +55,7 @@ export async function run(io: CommandIo, request: RunRequest): Promise<void> {
       stop: why => stop.ask(why),
     }
     const inherited = parts.proxy ? inheritedRoutes(inheritedSockets(io.env, process.pid)) : []
-    const host = await Host.start({ config, parts, inherited, log, writeLog, logFormat, commands })
+    const host = await Host.start({ config, origins, parts, inherited, log, writeLog, logFormat, commands })
     const report = new ServiceReport(host, service)
     const reloads = new Reloads(host, request, io, log, stop, report)
     commands.reload = () => reloads.reload()
@@ -183,8 +186,8 @@ class Reloads {
     const event = 'config.reload'
     const loaded = loadChecked(file, { env, overrides, sections, readFile })
     for (const warning of loaded.warnings) log.warn({ event }, formatProblem(warning))
-    const plan = planReload(this.#host.config, loaded)
-    if (plan.problems.length > 0) {
+    const plan = planReload(this.#host.ownConfig, loaded)
+    if (!loaded.ok || plan.problems.length > 0) {
       for (const sentence of reloadReport(plan)) log.error({ event }, sentence)
       return plan.problems.map(formatProblem)
     }
@@ -192,7 +195,7 @@ class Reloads {
     const live = plan.live.filter(change => !standing.includes(change))
     const sentences = reloadReport({ ...plan, live })
     try {
-      await this.#host.reload(plan.applied)
+      await this.#host.reload(plan.applied, loaded.origins)
     } catch (cause) {
       log.error({ event, err: cause }, 'the new configuration could not be taken over')
       return ['the new configuration could not be taken over']

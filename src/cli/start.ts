@@ -21,10 +21,10 @@ export async function start(
   io: CommandIo,
   { named, overrides, sections, check, partsOf }: StartRequest,
 ): Promise<void> {
-  const { config, file } = requireConfig(io, { file: named, overrides, sections })
+  const { config, origins, file } = requireConfig(io, { file: named, overrides, sections })
   check(config)
   const { run } = await import('./run.ts')
-  await run(io, { config, file, overrides, sections, parts: partsOf(config) })
+  await run(io, { config, origins, file, overrides, sections, parts: partsOf(config) })
 }
 
 /** What `--config` names. */

@@ -56,7 +56,7 @@ async function readStatus(access: ClusterAccess): Promise<Status> {
     return {
       source: 'store',
       store: { up: true, reason: undefined },
-      topology: topologyFromStore(state, config),
+      topology: topologyFromStore(state, access),
       proxy: undefined,
       proxies: [...state.proxyStatuses.values()].map(({ value }) => value),
     }

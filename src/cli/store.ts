@@ -7,6 +7,7 @@ import { keysOf } from '../topology/keys.ts'
 import { adminTurnedOff, NoAnswer } from './admin-client.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { openStore } from './open-store.ts'
+import { operationsBy, operatorName } from './operations.ts'
 import { CommandError, type CommandIo, painter, printable, printJson } from './output.ts'
 import { declareConfigured } from './seed.ts'
 import { collectNode, type NodeArgument } from './settings.ts'
@@ -53,7 +54,7 @@ async function init(io: CommandIo, { config, json }: ClusterAccess, store: Store
   })
   const done: { what: string; made: boolean }[] = [{ what: 'settings', made: settings.applied }]
   for (const node of nodes) {
-    const known = await declareConfigured(store, cluster, node)
+    const known = await declareConfigured(operationsBy(operatorName(), store, cluster), node)
     done.push({ what: `node ${node.name} at ${node.host}:${node.port}`, made: known === undefined })
     if (!known || (known.host === node.host && known.port === node.port)) continue
     throw new CommandError('failed', `node ${node.name} is there already, at ${known.host}:${known.port}`, {

@@ -51,7 +51,7 @@ function applyLayer(layered: Layered, entries: readonly [string, unknown, Setter
 }
 
 /** Text of a variable or a flag as the value that would stand in the file. What does not fit stays text. */
-function fromText(field: Field, text: string): unknown {
+export function fromText(field: Field, text: string): unknown {
   const { kind } = field.meta
   if (kind === 'integer' || kind === 'port') return /^-?\d{1,15}$/.test(text) ? Number(text) : text
   if (kind === 'list') return text.split(',').map(part => part.trim())

@@ -33,7 +33,12 @@ export interface LoadInput {
 }
 
 /** Where a value came from. */
-export type Origin = { kind: 'default' } | { kind: 'file'; file: string; line: number } | Setter
+export type Origin =
+  | { kind: 'default' }
+  | { kind: 'file'; file: string; line: number }
+  /** Settings of the whole fleet. */
+  | { kind: 'fleet' }
+  | Setter
 
 /** By key; `nodes` is one value, and `store.tls` counts by itself. What is not here is a default. */
 export type Origins = ReadonlyMap<string, Origin>

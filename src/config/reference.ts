@@ -1,3 +1,4 @@
+import { isFleetField } from './fleet.ts'
 import { type Field, fields, type Section, sections } from './keys.ts'
 import { commandVariables } from './schema.ts'
 import { oneLine } from './show.ts'
@@ -24,7 +25,10 @@ pgherd reads one YAML file: the one named by \`--config\`, else by \`PGHERD_CONF
 folder it was started in, else \`/etc/pgherd/pgherd.yaml\`. Every key has a default, so that an empty file, or
 none, is a configuration too.
 
-- **Precedence**: flags of the command line, then environment variables, then the file, then defaults.
+- **Precedence**: flags of the command line, then environment variables, then the file, then the settings of the
+  fleet, then defaults.
+- **Fleet**: keys marked *fleet* can be set for all proxies of a cluster at once, in the store:
+  \`pgherd config set\` ([Settings of the fleet](operations.md#settings-of-the-fleet)).
 - **Durations** carry a unit: \`200ms\`, \`30s\`, \`5m\`, \`1h\`, \`1d\`. Only \`0\` needs none.
 - **Sizes** carry a unit: \`512B\`, \`64kB\`, \`16MB\`, \`1GB\`, \`1TB\`, as in PostgreSQL in powers of 1024.
 - **Names** have up to 63 letters, digits, \`.\`, \`_\` and \`-\`, and begin with a letter or a digit.
@@ -51,7 +55,7 @@ function sectionMarkdown({ pattern, description }: Section): string {
       `\`${field.name}\``,
       valueText(field),
       defaultText(field),
-      reload,
+      isFleetField(field) ? `${reload}, fleet` : reload,
       escaped(description),
       variable,
     ]

@@ -4,7 +4,7 @@ import { type Field, valueAt } from './keys.ts'
 import type { LoadResult } from './load.ts'
 import { formatProblem, type Problem } from './problem.ts'
 import type { Config, NodeConfig } from './schema.ts'
-import { plainFields, presentSections, writtenNode, writtenValue } from './values.ts'
+import { copyField, plainFields, presentSections, writtenNode, writtenValue } from './values.ts'
 
 /** One key that differs. Values are as a file would have them; secrets are redacted. */
 export interface Change {
@@ -58,7 +58,7 @@ export function planReload(current: Config, loaded: LoadResult): ReloadPlan {
   const applied = structuredClone(current)
   applied.nodes = structuredClone(loaded.config.nodes)
   for (const field of changedFields(current, loaded.config)) {
-    if (field.meta.reload === 'live') setValue(applied, field, loaded.config)
+    if (field.meta.reload === 'live') copyField(applied, field, loaded.config)
   }
   return {
     applied,
@@ -81,7 +81,8 @@ export function reloadReport(plan: ReloadPlan): string[] {
   ]
 }
 
-function changeSentence({ path, before, after }: Change): string {
+/** `proxy.lanes changed from on to off`. */
+export function changeSentence({ path, before, after }: Change): string {
   if (before === undefined) return `${path} set to ${shown(after)}`
   if (after === undefined) return `${path} removed, was ${shown(before)}`
   if (isDeepStrictEqual(before, after)) return `${path} changed`
@@ -114,10 +115,4 @@ function diffNodes(before: readonly NodeConfig[], after: readonly NodeConfig[]):
     }
     return [change]
   })
-}
-
-function setValue(target: Config, field: Field, source: Config): void {
-  const path = field.pattern.split('.')
-  const parent = valueAt(target, path.slice(0, -1)) as Record<string, unknown>
-  parent[field.name] = valueAt(source, path)
 }

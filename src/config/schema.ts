@@ -166,23 +166,20 @@ const probeSection = field.section(
   onePassword,
 )
 
-const routingSection = field.section(
-  'Who may serve what. Settings of the cluster in the store, where there are any, go before these.',
-  {
-    replica_lag_max: field.size('16MB', {
-      description: 'A replica that is further behind than this takes no new reads.',
-      reload: 'live',
-    }),
-    read_fallback: field.choice(['primary', 'none'], 'primary', {
-      description: 'Who serves reads when no replica qualifies. `none` makes them wait for one.',
-      reload: 'live',
-    }),
-    drain_timeout: field.duration('30s', {
-      description: 'How long a session that cannot be moved may stay on a drained node.',
-      reload: 'live',
-    }),
-  },
-)
+const routingSection = field.section('Who may serve what.', {
+  replica_lag_max: field.size('16MB', {
+    description: 'A replica that is further behind than this takes no new reads.',
+    reload: 'live',
+  }),
+  read_fallback: field.choice(['primary', 'none'], 'primary', {
+    description: 'Who serves reads when no replica qualifies. `none` makes them wait for one.',
+    reload: 'live',
+  }),
+  drain_timeout: field.duration('30s', {
+    description: 'How long a session that cannot be moved may stay on a drained node.',
+    reload: 'live',
+  }),
+})
 
 const agentPostgresSection = field.section(
   'How the agent connects to its own PostgreSQL.',

@@ -8,7 +8,7 @@ import { plainFields, presentSections, topKeys, writtenNode, writtenValue } from
 export interface Effective {
   /** By key; what is not set is not in it. */
   values: Map<string, unknown>
-  /** By key: `default`, `pgherd.yaml:12`, `PGHERD_CLUSTER` or `--port`. */
+  /** By key: `default`, `pgherd.yaml:12`, `fleet`, `PGHERD_CLUSTER` or `--port`. */
   origins: Map<string, string>
 }
 
@@ -35,6 +35,7 @@ export function effectiveConfig(config: Config, origins: Origins): Effective {
 
 function originText(origin: Origin | undefined): string {
   if (origin === undefined || origin.kind === 'default') return 'default'
+  if (origin.kind === 'fleet') return 'fleet'
   return origin.kind === 'file' ? `${origin.file}:${origin.line}` : origin.name
 }
 

@@ -63,3 +63,10 @@ function written(meta: FieldMeta, value: unknown): unknown {
   if (meta.kind === 'size') return formatSize(value) === '0' ? 0 : formatSize(value)
   return value
 }
+
+/** Puts the value that `source` has for the field into `target`, which has its section. */
+export function copyField(target: Config, field: Field, source: unknown): void {
+  const path = field.pattern.split('.')
+  const parent = valueAt(target, path.slice(0, -1)) as Record<string, unknown>
+  parent[field.name] = valueAt(source, path)
+}

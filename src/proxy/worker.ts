@@ -277,7 +277,7 @@ export class Worker implements ClientHost, StartupHost {
         this.#stop()
         return
       case 'settings':
-        this.#reload(message.settings)
+        this.#reload(message.settings, message.readFiles)
         return
       case 'gates':
         this.#gates.set(message.gates)
@@ -294,11 +294,12 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   /** Whoever holds the settings sees the new ones; what needs a restart was left out before. */
-  #reload(settings: WorkerSettings): void {
+  #reload(settings: WorkerSettings, readFiles: boolean): void {
     const { pool, ...rest } = settings
     Object.assign(this.#settings.pool, pool)
     Object.assign(this.#settings, rest)
-    this.security.reload()
+    if (readFiles) this.security.reload()
+    else this.security.takeBalancers()
     this.#limits.clear()
     this.log.level = settings.log.level
   }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Leader, NodeIntent, NodeStatus, ProxyStatus, Settings } from './types.ts'
+import type { FleetSettings, HistoryEntry, Leader, NodeIntent, NodeStatus, ProxyStatus } from './types.ts'
 
 /**
  * Reads and writes the JSON that stands in the store's keys. Unknown fields are kept (`looseObject`), so that an
@@ -60,14 +60,27 @@ const proxyStatus = z.looseObject({
   clients: count,
   sessions: z.record(z.string(), count).optional(),
   version: z.string(),
+  ownSettings: z.array(z.string()).optional(),
   at: z.string(),
 })
 
 const settings = z.looseObject({
   v: z.literal(1),
+  values: z.record(z.string(), z.unknown()).optional(),
   replicaLagBytesMax: z.number().min(0).optional(),
   readFallback: z.enum(['primary', 'none']).optional(),
   drainTimeoutMs: z.number().min(0).optional(),
+})
+
+const history = z.looseObject({
+  v: z.literal(1),
+  id: z.string(),
+  at: z.string(),
+  who: z.string(),
+  what: z.string(),
+  why: z.string().optional(),
+  nodes: z.record(z.string(), z.object({ before: nodeIntent.nullable(), after: nodeIntent.nullable() })),
+  settings: z.record(z.string(), z.object({ before: z.unknown(), after: z.unknown() })),
 })
 
 const leader = z.looseObject({ v: z.literal(1), node: z.string(), timeline: count })
@@ -94,10 +107,13 @@ function decoder<T>(what: string, schema: z.ZodType): (text: string) => Decoded<
 export const decodeNodeIntent = decoder<NodeIntent>('node intent', nodeIntent)
 export const decodeNodeStatus = decoder<NodeStatus>('node status', nodeStatus)
 export const decodeProxyStatus = decoder<ProxyStatus>('proxy status', proxyStatus)
-export const decodeSettings = decoder<Settings>('settings', settings)
+export const decodeSettings = decoder<FleetSettings>('settings', settings)
+export const decodeHistory = decoder<HistoryEntry>('history entry', history)
 export const decodeLeader = decoder<Leader>('leader', leader)
 
 /** One line of JSON with the fields in the order given. */
-export function encode(value: NodeIntent | NodeStatus | ProxyStatus | Settings | Leader): string {
+export function encode(
+  value: NodeIntent | NodeStatus | ProxyStatus | FleetSettings | HistoryEntry | Leader,
+): string {
   return JSON.stringify(value)
 }

@@ -1,9 +1,9 @@
 import { type Decisions, stateInWords } from './decide.ts'
 import { factsOf, type Known } from './evidence.ts'
-import type { Settings, TopologyNode } from './types.ts'
+import type { RoutingSettings, TopologyNode } from './types.ts'
 
 /** The node as routing sees it: what it may do after all that was decided about the cluster, and why not more. */
-export function judge(known: Known, decisions: Decisions, settings: Required<Settings>): TopologyNode {
+export function judge(known: Known, decisions: Decisions, settings: RoutingSettings): TopologyNode {
   const node: TopologyNode = { ...known.draft, reasons: [...known.draft.reasons] }
   const { candidates, leader, primary } = decisions
   const first = decisions.seconds.get(node.name)
@@ -49,7 +49,7 @@ function judgeReplica(
   node: TopologyNode,
   known: Known,
   primary: TopologyNode | undefined,
-  settings: Required<Settings>,
+  settings: RoutingSettings,
 ): void {
   node.lagBytes = lagBytesOf(node, known, primary?.lsn)
   const no = (why: string): void => void node.reasons.push(`not a replica candidate: ${why}`)

@@ -14,7 +14,8 @@ export interface Keys {
   nodeIntent(name: string): string
   nodeStatus(name: string): string
   proxyStatus(id: string): string
-  historyEntry(revision: number): string
+  /** By the number of the change, which is what `generation` holds after it. */
+  historyEntry(change: number): string
 }
 
 export function keysOf(cluster: string): Keys {
@@ -33,6 +34,6 @@ export function keysOf(cluster: string): Keys {
     nodeStatus: name => `${root}status/nodes/${name}`,
     proxyStatus: id => `${root}status/proxies/${id}`,
     // Padded, so that a listing comes in the order of the changes.
-    historyEntry: revision => `${root}intent/history/${String(revision).padStart(16, '0')}`,
+    historyEntry: change => `${root}intent/history/${String(change).padStart(16, '0')}`,
   }
 }

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { afterEach, beforeEach, test } from 'node:test'
 import { systemClock } from '../runtime/clock.ts'
 import { silentLogger } from '../runtime/log.ts'
+import { systemRandom } from '../runtime/random.ts'
 import { systemTimers } from '../runtime/timers.ts'
 import { type EmbeddedStore, openEmbeddedStore } from '../store/embedded.ts'
 import { decodeNodeIntent } from './codec.ts'
+import { OperationError, type Operations } from './intent-change.ts'
 import { keysOf } from './keys.ts'
-import { addNode, OperationError, removeNode, setNodeState, setNodeWeight } from './operations.ts'
+import { addNode, removeNode, setNodeState, setNodeWeight } from './operations.ts'
 import type { NodeIntent, NodeStatus } from './types.ts'
 
 const cluster = 'test'
@@ -23,7 +25,14 @@ beforeEach(async () => {
 })
 afterEach(() => store.close())
 
-const at = (): { store: EmbeddedStore; cluster: string } => ({ store, cluster })
+const at = (): Operations => ({
+  store,
+  cluster,
+  who: 'anna',
+  clock: systemClock,
+  timers: systemTimers,
+  random: systemRandom,
+})
 const node = (host: string, port = 5432): Omit<NodeIntent, 'v'> => ({
   host,
   port,
@@ -66,7 +75,7 @@ const refused = (pattern: RegExp) => (error: unknown) =>
 
 test('a node is added once, at an address of its own, and only to its own cluster', async () => {
   await report('a', { role: 'primary' })
-  const revision = await addNode(at(), 'b', node('b'), '7')
+  const { revision } = await addNode(at(), 'b', node('b'), '7')
   assert.equal((await store.get(keys.nodeIntent('b'))).entry?.modRevision, revision)
   await assert.rejects(addNode(at(), 'b', node('other'), '7'), refused(/node b exists already/))
   await assert.rejects(addNode(at(), 'c', node('b'), '7'), refused(/b:5432 is already the address of node b/))

@@ -1,38 +1,18 @@
+import { changeFleet, type FleetChange } from '../config/fleet-changes.ts'
 import { namePattern } from '../config/names.ts'
-import type { Store, Transaction, TransactionResult } from '../store/store.ts'
-import { decodeNodeIntent, decodeNodeStatus, encode } from './codec.ts'
-import { keysOf } from './keys.ts'
-import type { NodeIntent, NodeState, NodeStatus } from './types.ts'
+import type { Problem } from '../config/problem.ts'
+import { type Intent, oldestSnapshot, snapshotAt } from './intent.ts'
+import {
+  changeIntent,
+  type Draft,
+  draftOf,
+  type Made,
+  OperationError,
+  type Operations,
+} from './intent-change.ts'
+import type { NodeIntent, NodeState } from './types.ts'
 
-/**
- * What operators do to the intent, each a transaction: read, check, write only if nothing that was checked has
- * changed since. Two operators at once never lose a change: the later one checks again on what the earlier left.
- */
-export class OperationError extends Error {
-  readonly code: 'refused' | 'contended'
-  /** What to do about it. */
-  readonly hint: string | undefined
-  constructor(code: 'refused' | 'contended', message: string, hint?: string) {
-    super(message)
-    this.name = 'OperationError'
-    this.code = code
-    this.hint = hint
-  }
-}
-
-export interface Operations {
-  store: Store
-  cluster: string
-}
-
-/** What the checks of an operation see, all of one revision. */
-interface Intent {
-  nodes: Map<string, NodeIntent>
-  statuses: Map<string, NodeStatus>
-}
-
-/** Tries of one operation before it gives up against others that keep writing. */
-const attemptsMax = 50
+/** What operators do to the intent, each a change that is checked on what it finds. */
 
 /** Declares a node. The name and the address must be free, and its server of the same cluster as the others. */
 export function addNode(
@@ -40,7 +20,7 @@ export function addNode(
   name: string,
   node: Omit<NodeIntent, 'v'>,
   systemId: string | undefined,
-): Promise<number> {
+): Promise<Made> {
   if (!namePattern.test(name)) {
     throw new OperationError(
       'refused',
@@ -48,7 +28,7 @@ export function addNode(
       'Use letters, digits, ".", "_" and "-".',
     )
   }
-  return change(at, ({ nodes, statuses }) => {
+  return changeIntent(at, ({ nodes, statuses }) => {
     if (nodes.has(name)) {
       throw new OperationError(
         'refused',
@@ -68,7 +48,7 @@ export function addNode(
         'Only servers that replicate from each other can be nodes of one cluster.',
       )
     }
-    return { name, node: { v: 1, ...node } }
+    return nodeDraft(`node add ${name} ${node.host}:${node.port}`, name, { v: 1, ...node })
   })
 }
 
@@ -79,19 +59,21 @@ export async function declareNode(
   node: Omit<NodeIntent, 'v'>,
 ): Promise<NodeIntent | undefined> {
   let known: NodeIntent | undefined
-  await change(at, intent => {
+  await changeIntent(at, intent => {
     known = intent.nodes.get(name)
     if (known) return undefined
     const taken = addressHolder(intent, name, node.host, node.port)
-    if (taken === undefined) return { name, node: { v: 1, ...node } }
+    if (taken === undefined) {
+      return nodeDraft(`node add ${name} ${node.host}:${node.port}`, name, { v: 1, ...node })
+    }
     throw new OperationError('refused', `${node.host}:${node.port} is already the address of node ${taken}`)
   })
   return known
 }
 
 /** Takes a node out of the intent. A primary is refused, and one whose agent lives would come back. */
-export function removeNode(at: Operations, name: string): Promise<number> {
-  return change(at, intent => {
+export function removeNode(at: Operations, name: string): Promise<Made> {
+  return changeIntent(at, intent => {
     const status = intent.statuses.get(name)
     if (status?.role === 'primary' && status.accepting) {
       throw new OperationError('refused', `node ${name} is the primary`, 'Promote another node first.')
@@ -104,35 +86,126 @@ export function removeNode(at: Operations, name: string): Promise<number> {
       )
     }
     if (!intent.nodes.has(name)) throw unknownNode(intent, name)
-    return { name, node: undefined }
+    return nodeDraft(`node remove ${name}`, name, undefined)
   })
 }
 
 /** Drains, resumes or sets apart. A primary is drained only by force: writes would wait. */
-export function setNodeState(
-  at: Operations,
-  name: string,
-  state: NodeState,
-  force: boolean,
-): Promise<number> {
-  return change(at, intent => {
-    const status = intent.statuses.get(name)
-    const claimants = [...intent.statuses.values()].filter(each => each.role === 'primary' && each.accepting)
-    // Of several that claim to be primary, setting one apart is how an operator decides.
-    const decides = state === 'maintenance' && claimants.length > 1
-    if (state !== 'active' && status?.role === 'primary' && status.accepting && !force && !decides) {
-      throw new OperationError(
-        'refused',
-        `node ${name} is the primary: while it is ${state === 'drain' ? 'drained' : 'in maintenance'}, writes wait`,
-        'Promote another node first, or say --force.',
-      )
-    }
-    return { name, node: { ...knownNode(intent, name), state } }
+export function setNodeState(at: Operations, name: string, state: NodeState, force: boolean): Promise<Made> {
+  return changeIntent(at, intent => {
+    if (!force) refuseWithoutPrimary(intent, name, state)
+    return nodeDraft(`node ${stateCommands[state]} ${name}`, name, { ...knownNode(intent, name), state })
   })
 }
 
-export function setNodeWeight(at: Operations, name: string, weight: number): Promise<number> {
-  return change(at, intent => ({ name, node: { ...knownNode(intent, name), weight } }))
+const stateCommands: Record<NodeState, string> = {
+  active: 'resume',
+  drain: 'drain',
+  maintenance: 'maintenance',
+}
+
+function refuseWithoutPrimary({ statuses }: Intent, name: string, state: NodeState): void {
+  const status = statuses.get(name)
+  const claimants = [...statuses.values()].filter(each => each.role === 'primary' && each.accepting)
+  // Of several that claim to be primary, setting one apart is how an operator decides.
+  const decides = state === 'maintenance' && claimants.length > 1
+  if (state === 'active' || status?.role !== 'primary' || !status.accepting || decides) return
+  throw new OperationError(
+    'refused',
+    `node ${name} is the primary: while it is ${state === 'drain' ? 'drained' : 'in maintenance'}, writes wait`,
+    'Promote another node first, or say --force.',
+  )
+}
+
+export function setNodeWeight(at: Operations, name: string, weight: number): Promise<Made> {
+  return changeIntent(at, intent =>
+    nodeDraft(`node weight ${name} ${weight}`, name, { ...knownNode(intent, name), weight }),
+  )
+}
+
+function nodeDraft(what: string, name: string, node: NodeIntent | undefined): Draft {
+  return { what, nodes: new Map([[name, node]]) }
+}
+
+/** Settings of the fleet that are wrong: nothing was changed. */
+export class SettingsError extends Error {
+  readonly code = 'invalid'
+  readonly problems: readonly Problem[]
+  constructor(problems: readonly Problem[]) {
+    super(problems.length === 1 ? 'a setting is wrong' : `${problems.length} settings are wrong`)
+    this.name = 'SettingsError'
+    this.problems = problems
+  }
+}
+
+/**
+ * Sets settings of the fleet, and takes out those without a text, all or none. With `base` it is refused when somebody
+ * has changed settings after that change.
+ * @throws SettingsError
+ */
+export function changeSettings(
+  at: Operations,
+  what: string,
+  changes: readonly FleetChange[],
+  base: number | undefined,
+): Promise<Made> {
+  return changeIntent(at, intent => {
+    if (base !== undefined) refuseIfMoved(intent, base)
+    const result = changeFleet(intent.values, changes)
+    if (result.problems) throw new SettingsError(result.problems)
+    return { what, values: result.values }
+  })
+}
+
+/**
+ * Makes the settings of the fleet those of `wanted`, which was made from what they were after change `base`. Refused
+ * when somebody has changed them since: what that one did would be undone unseen.
+ */
+export function replaceSettings(
+  at: Operations,
+  what: string,
+  wanted: Record<string, unknown>,
+  base: number,
+): Promise<Made> {
+  return changeIntent(at, intent => {
+    refuseIfMoved(intent, base)
+    return { what, values: wanted }
+  })
+}
+
+function refuseIfMoved(intent: Intent, base: number): void {
+  const others = intent.history.filter(
+    ({ change, entry }) => change > base && Object.keys(entry.settings).length > 0,
+  )
+  if (others.length === 0 && oldestSnapshot(intent) <= base) return
+  const who = others.map(({ change, entry }) => `change ${change}, ${entry.who}: ${entry.what}`)
+  const message =
+    others.length === 0
+      ? 'the settings may have been changed meanwhile: the history does not go back so far'
+      : `the settings were changed meanwhile (${who.join('; ')})`
+  throw new OperationError('refused', message, 'Nothing was written: see what they are now, and try again.')
+}
+
+/**
+ * Makes nodes and settings what they were after change `target`, in a new change. A node that takes writes now is
+ * not taken out of use that way unless by force.
+ */
+export function rollback(at: Operations, target: number, force: boolean): Promise<Made> {
+  return changeIntent(at, intent => {
+    const snapshot = snapshotAt(intent, target)
+    if (!snapshot) {
+      const [oldest, newest] = [oldestSnapshot(intent), intent.change]
+      const known = oldest === newest ? 'There are no changes to undo.' : `Known are ${oldest} to ${newest}.`
+      throw new OperationError('refused', `what was wanted after change ${target} is not known`, known)
+    }
+    for (const [name, status] of intent.statuses) {
+      const state = snapshot.nodes.get(name)?.state ?? 'active'
+      if (!force && status.role === 'primary' && intent.nodes.get(name)?.state !== state) {
+        refuseWithoutPrimary(intent, name, state)
+      }
+    }
+    return draftOf(intent, snapshot, `config rollback ${target}`)
+  })
 }
 
 /** The node's intent; for one that only its agent has told of, what it would be. */
@@ -152,7 +225,7 @@ function unknownNode({ nodes, statuses }: Intent, name: string): OperationError 
 }
 
 function addressHolder(
-  { nodes, statuses }: Intent,
+  { nodes, statuses }: Pick<Intent, 'nodes' | 'statuses'>,
   name: string,
   host: string,
   port: number,
@@ -161,48 +234,4 @@ function addressHolder(
     if (other !== name && node.host === host && node.port === port) return other
   }
   return undefined
-}
-
-/**
- * Reads the intent, lets `decide` check it and say what to write, and writes that unless another operator was
- * faster; then it begins again. Every change bumps one generation key, so that checks which look at all nodes
- * (is the address free?) hold at the moment of the write. Returns the revision of the change, 0 for none.
- */
-async function change(
-  { store, cluster }: Operations,
-  decide: (intent: Intent) => { name: string; node: NodeIntent | undefined } | undefined,
-): Promise<number> {
-  const keys = keysOf(cluster)
-  for (let attempt = 0; attempt < attemptsMax; attempt++) {
-    const { entries } = await store.list(keys.root)
-    const intent: Intent = { nodes: new Map(), statuses: new Map() }
-    let generation = { count: 0, revision: 0 }
-    for (const { key, value, modRevision } of entries) {
-      if (key.startsWith(keys.nodeIntents)) {
-        const { value: node } = decodeNodeIntent(value)
-        if (node) intent.nodes.set(key.slice(keys.nodeIntents.length), node)
-      } else if (key.startsWith(keys.nodeStatuses)) {
-        const { value: status } = decodeNodeStatus(value)
-        if (status) intent.statuses.set(key.slice(keys.nodeStatuses.length), status)
-      } else if (key === keys.generation) generation = { count: Number(value) || 0, revision: modRevision }
-    }
-    const decision = decide(intent)
-    if (!decision) return 0
-    const { name, node } = decision
-    const key = keys.nodeIntent(name)
-    const transaction: Transaction = {
-      compares: [{ key: keys.generation, target: 'modified', revision: generation.revision }],
-      writes: [
-        { kind: 'put', key: keys.generation, value: String(generation.count + 1) },
-        node ? { kind: 'put', key, value: encode(node) } : { kind: 'delete', key },
-      ],
-    }
-    const result: TransactionResult = await store.transact(transaction)
-    if (result.applied) return result.revision
-  }
-  throw new OperationError(
-    'contended',
-    `others changed the intent at the same time, ${attemptsMax} times in a row`,
-    'Nothing was changed; try again.',
-  )
 }

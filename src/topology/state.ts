@@ -1,3 +1,5 @@
+import { readFleet } from '../config/fleet.ts'
+import { dotted } from '../config/keys.ts'
 import type { Entry } from '../store/store.ts'
 import {
   type Decoded,
@@ -7,15 +9,16 @@ import {
   decodeProxyStatus,
   decodeSettings,
 } from './codec.ts'
+import { fleetValues } from './fleet-settings.ts'
 import type { Keys } from './keys.ts'
 import type {
+  FleetSettings,
   Leader,
   NodeFacts,
   NodeIntent,
   NodeStatus,
   Observation,
   ProxyStatus,
-  Settings,
 } from './types.ts'
 
 /** A decoded value with the revisions it stood at. */
@@ -38,7 +41,7 @@ export class ClusterState {
   readonly proxyStatuses = new Map<string, Versioned<ProxyStatus>>()
   /** What this process saw by asking the servers itself. */
   readonly observations = new Map<string, Observation>()
-  settings: Versioned<Settings> | undefined
+  settings: Versioned<FleetSettings> | undefined
   leader: Versioned<Leader> | undefined
   revision = 0
   intentRevision = 0
@@ -117,6 +120,8 @@ export class ClusterState {
   #advance(key: string, revision: number): boolean {
     this.revision = Math.max(this.revision, revision)
     if (key.startsWith(this.#keys.intent)) this.intentRevision = Math.max(this.intentRevision, revision)
+    // Nothing follows from what was changed when; and its keys, which come and go, would have to be remembered.
+    if (key.startsWith(this.#keys.history)) return false
     if ((this.#revisions.get(key) ?? -1) >= revision) return false
     this.#revisions.set(key, revision)
     return true
@@ -169,8 +174,16 @@ export class ClusterState {
       this.#assignIn(this.nodeIntents, intentName, entry, decodeNodeIntent)
     } else if (statusName !== undefined) this.nodeStatuses.delete(statusName)
     else if (proxyId !== undefined) this.#assignIn(this.proxyStatuses, proxyId, entry, decodeProxyStatus)
-    else if (key === keys.settings) this.settings = this.#decode(entry, decodeSettings)
+    else if (key === keys.settings) this.#assignSettings(entry)
     else if (key === keys.leader) this.leader = this.#decode(entry, decodeLeader)
+  }
+
+  #assignSettings(entry: Entry | undefined): void {
+    this.settings = this.#decode(entry, decodeSettings)
+    const { findings } = readFleet(fleetValues(this.settings?.value))
+    if (!entry || findings.length === 0) return
+    const sentences = findings.map(({ path, message }) => `${dotted(path)} ${message}`)
+    this.problems.set(entry.key, `settings of the fleet: ${sentences.join('; ')}`)
   }
 
   #assignIn<T>(

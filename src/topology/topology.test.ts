@@ -6,15 +6,15 @@ import { applyChange, changeOf } from './change.ts'
 import { encode } from './codec.ts'
 import { keysOf } from './keys.ts'
 import { ClusterState } from './state.ts'
-import { buildTopology, TopologyBuilder, type TopologyDefaults } from './topology.ts'
-import type { Leader, NodeFacts, NodeIntent, NodeStatus, Settings, Topology } from './types.ts'
+import { buildTopology, TopologyBuilder } from './topology.ts'
+import type { FleetSettings, Leader, NodeFacts, NodeIntent, NodeStatus, Topology } from './types.ts'
 
 const keys = keysOf('test')
-const defaults: TopologyDefaults = {
+const settings = {
   replicaLagBytesMax: 16 * 1048576,
   readFallback: 'primary',
   drainTimeoutMs: 1000,
-}
+} as const
 const MB = 1048576
 
 function facts(over: Partial<NodeFacts> = {}): NodeFacts {
@@ -68,7 +68,7 @@ function apply(state: ClusterState, change: Change): void {
 }
 
 let revision = 0
-function put(key: string, value: NodeIntent | NodeStatus | Settings | Leader): Change {
+function put(key: string, value: NodeIntent | NodeStatus | FleetSettings | Leader): Change {
   revision++
   return {
     kind: 'put',
@@ -92,7 +92,7 @@ const seen = (name: string, over: Partial<NodeFacts> | undefined): Change => ({
 function topologyOf(...changes: Change[]): Topology {
   const state = new ClusterState(keys)
   for (const change of changes) apply(state, change)
-  return buildTopology('test', state, defaults)
+  return buildTopology('test', state, settings)
 }
 
 function nodeOf(topology: Topology, name: string): Topology['nodes'][number] {
@@ -132,10 +132,14 @@ test('lag counts what the replica itself has received and not replayed, also wit
   assert.deepEqual(nodeOf(topology, 'b').reasons, ['not a replica candidate: lag 40 MB over 16 MB'])
 })
 
-test('settings in the store go before the proxy’s own', () => {
-  const lagging = [says('a', { role: 'primary', writeLsn: 100 * MB }), says('b', { replayLsn: 36 * MB })]
-  const topology = topologyOf(...lagging, put(keys.settings, { v: 1, replicaLagBytesMax: 100 * MB }))
-  assert.deepEqual(readable(topology), ['b'])
+test('settings in the store that are wrong raise an alarm that names them', () => {
+  const { alarms } = topologyOf(
+    put(keys.settings, { v: 1, values: { 'proxy.query_wait_timeout': 'soon', 'proxy.pools': 1 } }),
+  )
+  assert.match(
+    alarms[0]!,
+    /^settings of the fleet: proxy\.pools is not a known key; proxy\.query_wait_timeout must be a duration/,
+  )
 })
 
 test('a drained node, one in maintenance and one of weight 0 take nothing new', () => {
@@ -436,9 +440,9 @@ test('a listing gives the same as the events that led to it, but for the memory 
         if (change.kind === 'delete') stored.delete(change.key)
         at = Math.max(at, followed.revision)
       }
-      const before = buildTopology('test', followed, defaults)
+      const before = buildTopology('test', followed, settings)
       followed.replace(stored.values(), at)
-      assert.deepEqual(buildTopology('test', followed, defaults), before)
+      assert.deepEqual(buildTopology('test', followed, settings), before)
     }),
     { numRuns: 300 },
   )
@@ -491,7 +495,7 @@ test('a builder makes the same of every state as if it had never seen another on
       const builder = new TopologyBuilder('test')
       for (const some of inTurns(changes, sizes)) {
         for (const change of some) apply(state, change)
-        const own = { ...defaults, ...(some.length === 3 && { replicaLagBytesMax: lagMax }) }
+        const own = { ...settings, ...(some.length === 3 && { replicaLagBytesMax: lagMax }) }
         assert.deepEqual(builder.build(state, own), buildTopology('test', state, own))
       }
     }),
@@ -511,7 +515,7 @@ test('whoever is told only changes, as JSON, knows what there is', () => {
       for (const some of inTurns(changes, sizes)) {
         for (const change of some) apply(state, change)
         if (some.length === 4) for (const name of ['a', 'b']) state.forget(name)
-        const next = builder.build(state, defaults)
+        const next = builder.build(state, settings)
         heard = applyChange(heard, asJson(changeOf(told, next)))
         told = next
         assert.deepEqual(asJson(heard), asJson(next))
@@ -526,7 +530,7 @@ test('a node of which nothing new is said is the same object, and is not told ag
   const builder = new TopologyBuilder('test')
   const tell = (...changes: Change[]): Topology => {
     for (const change of changes) apply(state, change)
-    return builder.build(state, defaults)
+    return builder.build(state, settings)
   }
   const first = tell(
     says('a', { role: 'primary', writeLsn: 9 * MB }),

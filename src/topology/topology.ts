@@ -3,14 +3,7 @@ import { type Known, knownOf } from './evidence.ts'
 import { judge } from './judge.ts'
 import { isSame } from './same.ts'
 import type { ClusterState } from './state.ts'
-import type { Settings, Topology, TopologyNode } from './types.ts'
-
-/** What a proxy decides by itself where the fleet's settings say nothing. */
-export interface TopologyDefaults {
-  replicaLagBytesMax: number
-  readFallback: 'primary' | 'none'
-  drainTimeoutMs: number
-}
+import type { RoutingSettings, Topology, TopologyNode } from './types.ts'
 
 /**
  * Makes the one snapshot that everything else decides from. A function of the state alone: the same keys and
@@ -25,8 +18,8 @@ export interface TopologyDefaults {
  *   names is right; without a leader key nobody is, and writes stop until one is left.
  * - Reads go to replicas that accept connections, follow the primary closely enough and are not drained.
  */
-export function buildTopology(cluster: string, state: ClusterState, defaults: TopologyDefaults): Topology {
-  return new TopologyBuilder(cluster).build(state, defaults)
+export function buildTopology(cluster: string, state: ClusterState, settings: RoutingSettings): Topology {
+  return new TopologyBuilder(cluster).build(state, settings)
 }
 
 /** A node as it was judged last, and what it was judged by. */
@@ -50,8 +43,7 @@ export class TopologyBuilder {
     this.#cluster = cluster
   }
 
-  build(state: ClusterState, defaults: TopologyDefaults): Topology {
-    const settings = effectiveSettings(state.settings?.value, defaults)
+  build(state: ClusterState, settings: RoutingSettings): Topology {
     const known = state.nodeNames().map(name => knownOf(state, name, this.#judged.get(name)?.known))
     const decisions = decide(known, state.leader?.value.node)
     const { alarms, candidates, conflict, primary } = decisions
@@ -65,11 +57,11 @@ export class TopologyBuilder {
       primary: primary?.name,
       conflict,
       alarms: [...[...state.problems.values()].sort(), ...alarms],
-      settings,
+      settings: { v: 1, ...settings },
     }
   }
 
-  #judge(nodes: readonly Known[], decisions: Decisions, settings: Required<Settings>): TopologyNode[] {
+  #judge(nodes: readonly Known[], decisions: Decisions, settings: RoutingSettings): TopologyNode[] {
     const basis = basisOf(decisions, settings)
     const isSameBasis = basis === this.#basis
     this.#basis = basis
@@ -90,7 +82,10 @@ export class TopologyBuilder {
   }
 }
 
-function basisOf({ candidates, denied, leader, primary, seconds }: Decisions, settings: Settings): string {
+function basisOf(
+  { candidates, denied, leader, primary, seconds }: Decisions,
+  settings: RoutingSettings,
+): string {
   const { lsn, name, timeline } = primary ?? {}
   return JSON.stringify([[...seconds], candidates, leader, [...denied], name, timeline, lsn, settings])
 }
@@ -98,13 +93,4 @@ function basisOf({ candidates, denied, leader, primary, seconds }: Decisions, se
 /** The object that was there before, when the new one says the same. */
 function shared(before: TopologyNode | undefined, after: TopologyNode): TopologyNode {
   return before && isSame(before, after) ? before : after
-}
-
-function effectiveSettings(fleet: Settings | undefined, defaults: TopologyDefaults): Required<Settings> {
-  return {
-    v: 1,
-    replicaLagBytesMax: fleet?.replicaLagBytesMax ?? defaults.replicaLagBytesMax,
-    readFallback: fleet?.readFallback ?? defaults.readFallback,
-    drainTimeoutMs: fleet?.drainTimeoutMs ?? defaults.drainTimeoutMs,
-  }
 }

@@ -23,7 +23,7 @@ export interface NodeIntent {
   tags: Record<string, string>
 }
 
-/** Fleet-wide settings: `intent/settings`. What is absent is decided by each proxy's own configuration. */
+/** What counts for the routing of one process: the fleet's settings and its own configuration together. */
 export interface Settings {
   v: 1
   /** A replica further behind than this takes no new reads. */
@@ -32,6 +32,35 @@ export interface Settings {
   readFallback?: 'primary' | 'none'
   /** How long a session that cannot be moved may stay on a drained node. */
   drainTimeoutMs?: number
+}
+
+/** The same with nothing left open. */
+export type RoutingSettings = Required<Omit<Settings, 'v'>>
+
+/**
+ * Fleet-wide settings: `intent/settings`. What is absent is decided by each proxy's own configuration. The three of
+ * `Settings` count where `values` does not say them (`routing.replica_lag_max`, ...).
+ */
+export interface FleetSettings extends Settings {
+  /** By key of the configuration (`proxy.query_wait_timeout`), each as it would stand in a file. */
+  values?: Record<string, unknown>
+}
+
+/** One change of the intent, with who made it and why: `intent/history/<number>`. */
+export interface HistoryEntry {
+  v: 1
+  /** Made up by who made the change, so that one whose answer was lost can be found again. */
+  id: string
+  /** ISO time of the change, by the clock of who made it. */
+  at: string
+  who: string
+  /** What was done, as a sentence. */
+  what: string
+  why?: string
+  /** By name; null where there was, or then is, none. */
+  nodes: Record<string, { before: NodeIntent | null; after: NodeIntent | null }>
+  /** Of the settings, by key; null where it was not, or then is not, set. */
+  settings: Record<string, { before: unknown; after: unknown }>
 }
 
 export type Role = 'primary' | 'replica' | 'unknown'
@@ -91,6 +120,8 @@ export interface ProxyStatus {
   /** Sessions of this proxy by node. */
   sessions?: Record<string, number>
   version: string
+  /** Settings that its own configuration says, where those of the fleet do not count. */
+  ownSettings?: string[]
   at: string
 }
 

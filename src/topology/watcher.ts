@@ -7,13 +7,14 @@ import { keysOf } from './keys.ts'
 import { Pace } from './pace.ts'
 import { spreadOf } from './spread.ts'
 import { ClusterState } from './state.ts'
-import { TopologyBuilder, type TopologyDefaults } from './topology.ts'
-import type { Observation, ProxyStatus, Topology } from './types.ts'
+import { TopologyBuilder } from './topology.ts'
+import type { FleetSettings, Observation, ProxyStatus, RoutingSettings, Topology } from './types.ts'
 
 export interface WatcherOptions {
   store: Store
   cluster: string
-  defaults: TopologyDefaults
+  /** What counts for the routing when the fleet's settings are these; asked before every snapshot. */
+  settings: (fleet: FleetSettings | undefined) => RoutingSettings
   timers: Timers
   random: Random
   log: Logger
@@ -34,16 +35,14 @@ export class TopologyWatcher {
   readonly #builder: TopologyBuilder
   readonly #pace: Pace
   #topology: Topology
-  #defaults: TopologyDefaults
 
   constructor(options: WatcherOptions) {
     this.#options = options
-    this.#defaults = options.defaults
     const keys = keysOf(options.cluster)
     this.#state = new ClusterState(keys)
     this.#builder = new TopologyBuilder(options.cluster)
     this.#pace = new Pace(options.timers, () => this.#rebuild())
-    this.#topology = this.#builder.build(this.#state, options.defaults)
+    this.#topology = this.#build()
     this.#mirror = mirror(options.store, keys.root, {
       onChange: (entries, revision, changedKeys) => this.#onChange(entries, revision, changedKeys),
       spreadMs: () => this.spreadMs,
@@ -98,8 +97,8 @@ export class TopologyWatcher {
     this.#pace.request(true)
   }
 
-  setDefaults(defaults: TopologyDefaults): void {
-    this.#defaults = defaults
+  /** What counts for the routing has changed without the store: makes a new snapshot. */
+  renew(): void {
     this.#pace.request(true)
   }
 
@@ -125,9 +124,14 @@ export class TopologyWatcher {
 
   #rebuild(): void {
     const before = this.#topology
-    this.#topology = this.#builder.build(this.#state, this.#defaults)
+    this.#topology = this.#build()
     if (this.#options.announce !== false) this.#tell(before, this.#topology)
     for (const listener of this.#listeners) listener(this.#topology)
+  }
+
+  #build(): Topology {
+    const fleet = this.#state.settings?.value
+    return this.#builder.build(this.#state, this.#options.settings(fleet))
   }
 
   /** Decisions as sentences: who became primary, what raised an alarm, which node changed what it may do. */

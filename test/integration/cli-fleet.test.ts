@@ -134,7 +134,10 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
     await until('the watch', () => writtenMs > 0)
     watch.close()
     assert.equal(code, 0, err)
-    assert.match(out, /^b takes nothing new; 2 proxies have applied it \(revision \d+, [\d.]+ ms\); /)
+    assert.match(
+      out,
+      /^b takes nothing new; 2 proxies have applied it \(change \d+, revision \d+, [\d.]+ ms\); /,
+    )
     const tookMs = Math.round(emptyMs - writtenMs)
     t.diagnostic(`b was empty on both proxies ${tookMs} ms after the write (limit ${drainLimitMs} ms)`)
     assert.ok(emptyMs > 0 && tookMs < drainLimitMs + slackMs, `${tookMs} ms`)
@@ -184,7 +187,7 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
       assert.deepEqual([code, out], [1, ''])
       assert.match(
         err,
-        /^error: b has the weight 3 \(revision \d+\), .* it was not applied by p2\nhint: the change stands/,
+        /^error: b has the weight 3 \(change \d+, revision \d+\), .* it was not applied by p2\nhint: the change stands/,
       )
       const { topology } = await status(first!)
       assert.equal(topology.nodes.find(({ name }) => name === 'b')?.weight, 3)

@@ -132,7 +132,10 @@ describe('pgherd up straight from flags', () => {
     await until('sessions on both replicas', async () => (await onReplica()) === 2)
 
     const drained = await runCli(['node', 'drain', 'b'], { env: ports.env })
-    assert.match(drained.out, /^b takes nothing new; 1 proxy has applied it \(revision \d+, [\d.]+ ms\); /)
+    assert.match(
+      drained.out,
+      /^b takes nothing new; 1 proxy has applied it \(change \d+, revision \d+, [\d.]+ ms\); /,
+    )
     await until('no session on b', async () => (await onReplica()) === 0)
     for (const client of clients) {
       const { rows } = await client.query<{ port: number }>('select inet_server_port() as port')
@@ -337,7 +340,7 @@ test('the embedded store of no running process is opened where it lies, and kept
   const { out } = await runCli(['store', 'dump'], { env })
   assert.match(
     out,
-    /^\/pgherd\/main\/intent\/generation .*\n.*\n\/pgherd\/main\/intent\/nodes\/a {2}revision \d+\n {2}\{\n {4}"v": 1,/,
+    /^\/pgherd\/main\/intent\/generation [^]*\n\/pgherd\/main\/intent\/nodes\/a {2}revision \d+\n {2}\{\n {4}"v": 1,/,
   )
   assert.doesNotMatch(out, /status\/proxies/)
 })

@@ -84,7 +84,7 @@ before(async () => {
   process.env['PGHERD_PROXY_AUTH_QUERY_PASSWORD'] = passwords.asker
   const log = createLogger({ level: 'debug', format: 'text', write })
   const parts = { agent: false, proxy: true, admin: true }
-  host = await Host.start({ config, parts, log, writeLog: write, logFormat: 'text' })
+  host = await Host.start({ config, origins: new Map(), parts, log, writeLog: write, logFormat: 'text' })
   port = config.proxy.port
   await untilRolesAreKnown(host)
 })
@@ -252,7 +252,7 @@ test('the query may be a function that gives away no more than it has to, and is
   const { proxy } = host.config
   const query = 'SELECT username, secret FROM pgherd.secret_of($1)'
   const auth = { ...proxy.auth, query, query_user: 'narrow' }
-  await host.reload({ ...host.config, proxy: { ...proxy, auth } })
+  await host.reload({ ...host.config, proxy: { ...proxy, auth } }, new Map())
   const login = (user: 'ada' | 'asker' | 'emil') =>
     psql(connection(user), whoAmI, { PGPASSWORD: passwords[user] })
   await until('superusers are not given away any more', async () => (await login('asker')).code === 2)
@@ -265,7 +265,7 @@ test('whom the servers have to check again gets no connection that pgherd has lo
   assert.equal((await login(passwords.ada)).code, 0)
   const { proxy } = host.config
   const auth = { ...proxy.auth, method: 'passthrough' as const }
-  await host.reload({ ...host.config, proxy: { ...proxy, auth } })
+  await host.reload({ ...host.config, proxy: { ...proxy, auth } }, new Map())
   for (let i = 0; i < 4; i++) {
     // The words of the server, and not of pgherd.
     assert.match((await login(wrong)).err, /FATAL: {2}password authentication failed for user "ada"/)

@@ -16,7 +16,7 @@ import {
 } from '../../src/wire/messages.ts'
 import { writeStartup } from '../../src/wire/startup.ts'
 import { proxyCounters } from '../support/counters.ts'
-import { startTestHost, testConfig } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig } from '../support/host.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -114,7 +114,7 @@ async function comeAndGo(): Promise<void> {
     }
   })()
   const flapping = (async () => {
-    const operations = { store: host.store, cluster: host.config.cluster }
+    const operations = operationsOn(host)
     while (!over.signal.aborted) {
       for (const name of ['b', 'c']) {
         await setNodeState(operations, name, 'drain', false)

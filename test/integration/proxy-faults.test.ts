@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import type { Operations } from '../../src/topology/intent-change.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
-import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import {
   connect,
   freezeServer,
@@ -86,10 +87,7 @@ async function sessionOnEach(): Promise<{ b: Client; c: Client }> {
   return { b: found.get(b!.port)!, c: found.get(c!.port)! }
 }
 
-const operations = (): { store: Host['store']; cluster: string } => ({
-  store: host.store,
-  cluster: host.config.cluster,
-})
+const operations = (): Operations => operationsOn(host)
 
 async function sessionsOn(name: string): Promise<number> {
   return (await proxyCounters(host.config.admin.port)).nodes[name]?.sessions ?? 0

@@ -4,7 +4,7 @@ import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
-import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 
@@ -85,7 +85,7 @@ test('while a worker hangs those who come later are not held up, and intent is a
     quick = (await timed(() => session(port))) < 500 ? quick + 1 : 0
     return quick === 5
   })
-  await setNodeState({ store: host.store, cluster: host.config.cluster }, 'b', 'drain', false)
+  await setNodeState(operationsOn(host), 'b', 'drain', false)
   const drained = (): boolean => host.watcher.current().nodes.some(node => node.state === 'drain')
   await until('it is known', drained)
   const { intentRevision } = host.watcher.current()

@@ -5,6 +5,7 @@ import { signalProcess } from '../../src/runtime/process.ts'
 import { type Random, seededRandom } from '../../src/runtime/random.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
+import { operationsOn } from '../support/host.ts'
 import {
   alongside,
   answerTo,
@@ -326,7 +327,7 @@ test('readers go on while nodes are drained, killed and promoted', async () => {
   }
   await withProxy(cluster, settings, async proxy => {
     const { host } = proxy
-    const operations = { store: host.store, cluster: host.config.cluster }
+    const operations = operationsOn(host)
     const readers = Asker.all(proxy, 8, host.config.proxy.read_port)
     const askers = [...readers, ...Asker.all(proxy, 8)]
     await caughtUp(cluster.primary, b)

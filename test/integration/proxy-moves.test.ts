@@ -3,8 +3,9 @@ import { connect as connectSocket, createServer, type Server, type Socket } from
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import type { Made, Operations } from '../../src/topology/intent-change.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
-import { startTestHost, testConfig } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig } from '../support/host.ts'
 import { caughtUp, connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -76,11 +77,8 @@ afterEach(async () => {
   await host?.stop()
 })
 
-const operations = (): { store: Host['store']; cluster: string } => ({
-  store: host.store,
-  cluster: host.config.cluster,
-})
-const drain = (name: string): Promise<number> => setNodeState(operations(), name, 'drain', true)
+const operations = (): Operations => operationsOn(host)
+const drain = (name: string): Promise<Made> => setNodeState(operations(), name, 'drain', true)
 const moved = (): number => host.proxy!.counters().nodes['b']?.moved ?? 0
 
 /** A session on b, made with a driver. */
@@ -97,7 +95,7 @@ async function whereIs(client: Client): Promise<number | undefined> {
 }
 
 async function drained(): Promise<void> {
-  const revision = await drain('b')
+  const { revision } = await drain('b')
   await until('the drain is applied', () => host.proxy!.appliedRevision >= revision)
 }
 

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import type { Operations } from '../../src/topology/intent-change.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
-import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { caughtUp, connect, killServer, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 
@@ -53,10 +54,7 @@ async function sessions(count: number, at: number): Promise<Client[]> {
   return Promise.all(Array.from({ length: count }, () => session(at)))
 }
 
-const operations = (): { store: Host['store']; cluster: string } => ({
-  store: host.store,
-  cluster: host.config.cluster,
-})
+const operations = (): Operations => operationsOn(host)
 
 test('a replica killed with -9 is noticed by none of the clients that read', async () => {
   const all = await sessions(10, host.config.proxy.read_port)

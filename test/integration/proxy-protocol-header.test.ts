@@ -49,7 +49,14 @@ async function through(
   }
   const log = createLogger({ level: 'info', format: 'text', write })
   const parts = { agent: false, proxy: true, admin: true }
-  const host = await Host.start({ config, parts, log, writeLog: write, logFormat: 'text' })
+  const host = await Host.start({
+    config,
+    origins: new Map(),
+    parts,
+    log,
+    writeLog: write,
+    logFormat: 'text',
+  })
   try {
     await untilRolesAreKnown(host)
     await use(config.proxy.port)

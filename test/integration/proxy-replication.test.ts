@@ -7,7 +7,7 @@ import type { Host } from '../../src/cli/host.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { baseEnvironment, type Child, runCommand, startChild } from '../../src/runtime/process.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
-import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { need, programPath } from '../support/need.ts'
 import { caughtUp, killServer, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { askForPasswords, psql } from '../support/server-auth.ts'
@@ -294,7 +294,7 @@ describe('the end of a stream', need('pg_receivewal'), () => {
       await untilRolesAreKnown(other)
       const drained = await receive(config.proxy.read_port)
       await untilReceived(replica)
-      await setNodeState({ store: other.store, cluster: config.cluster }, 'b', 'drain', true)
+      await setNodeState(operationsOn(other), 'b', 'drain', true)
       await isEnded(drained, /b is being drained/)
       const spare = `select from pg_stat_activity where datname = 'replication'`
       assert.deepEqual(await replica!.query(spare), [], 'what it names is no database for spare connections')

@@ -82,6 +82,7 @@ before(async () => {
   const parts = { agent: false, proxy: true, admin: true }
   host = await Host.start({
     config: { ...config, log: { ...config.log, level: 'info' } },
+    origins: new Map(),
     parts,
     log,
     writeLog: write,
@@ -301,12 +302,12 @@ test('a new certificate is used from the next handshake on, and a broken one nev
   }
   const running = await session('postgres')
   await renew(installed, await authority.issue('second', 'DNS:localhost,IP:127.0.0.1'))
-  await host.reload(host.config)
+  await host.reload(host.config, new Map())
   await until('the new one is shown', async () => (await shown()) === 'second')
   const keep = join(dir, 'kept.key')
   await copyFile(installed.keyFile, keep)
   await writeFile(installed.keyFile, '-----BEGIN PRIVATE KEY-----\nno\n-----END PRIVATE KEY-----\n')
-  await host.reload(host.config)
+  await host.reload(host.config, new Map())
   await until('it is told', () => logged.includes('TLS of the clients stay as they were'))
   assert.equal(await shown(), 'second')
   await copyFile(keep, installed.keyFile)

@@ -1,8 +1,10 @@
 import { Host } from '../../src/cli/host.ts'
+import { operationsBy } from '../../src/cli/operations.ts'
 import { readFileFromDisk } from '../../src/config/files.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/schema.ts'
 import { createLogger } from '../../src/runtime/log.ts'
+import type { Operations } from '../../src/topology/intent-change.ts'
 import { freePorts } from './ports.ts'
 import { until } from './wait.ts'
 
@@ -50,6 +52,11 @@ export async function untilRolesAreKnown(host: Host): Promise<void> {
   })
 }
 
+/** Makes changes of the intent in the store of a host, as an operator would. */
+export function operationsOn(host: Host): Operations {
+  return operationsBy('test', host.store, host.config.cluster)
+}
+
 /** Starts the proxy of a configuration in this process; its data workers are processes of their own. */
 export function startTestHost(
   config: Config,
@@ -57,5 +64,5 @@ export function startTestHost(
 ): Promise<Host> {
   const write = (line: string): void => void process.stderr.write(line)
   const log = createLogger({ level: config.log.level, format: 'text', write })
-  return Host.start({ config, parts, log, writeLog: write, logFormat: 'text' })
+  return Host.start({ config, origins: new Map(), parts, log, writeLog: write, logFormat: 'text' })
 }

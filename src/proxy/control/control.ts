@@ -131,7 +131,7 @@ export class ProxyControl {
       counters: () => this.counters(),
       operator: options.operator,
       closeEntrance: () => this.#closeEntrance(),
-      hurry: () => this.setSettings({ ...this.#settings, shutdownTimeoutMs: 0 }),
+      hurry: () => this.setSettings({ ...this.#settings, shutdownTimeoutMs: 0 }, false),
       memory: options.memory,
       clock,
       timers: options.timers,
@@ -182,10 +182,13 @@ export class ProxyControl {
     for (const worker of this.#all()) worker.send({ kind: 'cancel_prefix', prefix })
   }
 
-  /** Takes new settings over; only what may change while running. */
-  setSettings(settings: WorkerSettings): void {
+  /**
+   * Takes new settings over; only what may change while running. `readFiles`: the files that they name are read again,
+   * also when their names are the same. A topology that is set later is applied after them.
+   */
+  setSettings(settings: WorkerSettings, readFiles: boolean): void {
     this.#settings = settings
-    for (const worker of this.#all()) worker.tellSettings()
+    for (const worker of this.#all()) worker.tellSettings(readFiles)
   }
 
   /** The sum over all workers, ended ones included where it is a total. */

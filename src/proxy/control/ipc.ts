@@ -100,7 +100,7 @@ export interface ConsoleSettings {
 export type ToWorker =
   /**
    * The first of them starts it. `mockSecret` (hex) makes up what unknown users would have. In its slot of the file
-   * that all workers have it counts what it acknowledges.
+   * that all workers have it counts what it acknowledges. `readFiles`: the files that the settings name are read again.
    */
   | {
       kind: 'settings'
@@ -108,6 +108,7 @@ export type ToWorker =
       index: number
       mockSecret: string
       acknowledgedSlot: number
+      readFiles: boolean
     }
   /** From the topology that it was told before. Answered by `applied`; the next one is sent after that. */
   | { kind: 'topology'; change: TopologyChange }

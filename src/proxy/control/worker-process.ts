@@ -171,11 +171,11 @@ export class WorkerProcess implements Taker {
     return this.#told === this.#newest && !this.#isApplying
   }
 
-  tellSettings(): void {
+  tellSettings(readFiles: boolean): void {
     const { acknowledgedSlot, mockSecret } = this.#options
     const settings = this.#options.settings()
     this.most = settings.clientsMax
-    this.send({ kind: 'settings', settings, index: this.index, mockSecret, acknowledgedSlot })
+    this.send({ kind: 'settings', settings, index: this.index, mockSecret, acknowledgedSlot, readFiles })
   }
 
   setGates(gates: GatesData): void {
@@ -229,7 +229,7 @@ export class WorkerProcess implements Taker {
     switch (message.kind) {
       case 'loaded':
         this.state = 'starting'
-        this.tellSettings()
+        this.tellSettings(true)
         break
       case 'ready':
         this.state = 'ready'

@@ -69,6 +69,15 @@ test('files are read again at a reload, also under the same names', async () => 
   assert.equal(security.rules?.rules[0]?.method, 'reject')
 })
 
+test('settings of the fleet are taken over without reading files, which nobody has said are ready', async () => {
+  const security = securityOf()
+  await writeFile(usersFile, '"ada" "brush"\n')
+  settings.proxyProtocolFrom = ['10.0.0.0/8']
+  security.takeBalancers()
+  assert.deepEqual([security.isBalancer('10.1.1.1'), security.isBalancer('11.1.1.1')], [true, false])
+  assert.equal(await passwordOf(security, 'ada'), 'pencil')
+})
+
 test('rules that cannot be used leave the old ones in force, with the secrets that belong to them', async () => {
   const security = securityOf()
   const broken = ['host all all all trust\nhost all all all gss\n', 'hostssl all all all cert map=nowhere\n']

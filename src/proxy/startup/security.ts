@@ -73,7 +73,7 @@ export class Security {
   /** @throws TlsError, SecurityError */
   constructor(options: SecurityOptions) {
     this.#options = options
-    const { auth, proxyProtocolFrom, serverTls, tls } = options.settings
+    const { auth, serverTls, tls } = options.settings
     this.accounts = new ServerAccounts(options.random, (user, node, reason) => {
       this.rules?.secrets.forget(user)
       const event = 'server.login_refused'
@@ -82,7 +82,7 @@ export class Security {
     this.clientTls = loadClientTls(tls)
     this.serverTls = loadServerTls(serverTls)
     this.#takeAuth(auth)
-    this.#takeBalancers(proxyProtocolFrom)
+    this.takeBalancers()
   }
 
   /** Reads everything anew. What cannot be used any more is logged, and stays as it was. */
@@ -95,7 +95,7 @@ export class Security {
       this.serverTls = loadServerTls(settings.serverTls)
     })
     this.#try('the rules of logins', () => this.#takeAuth(settings.auth))
-    this.#takeBalancers(settings.proxyProtocolFrom)
+    this.takeBalancers()
   }
 
   /** Whether connections from this address begin with a PROXY header. */
@@ -118,8 +118,10 @@ export class Security {
     }
   }
 
-  #takeBalancers(ranges: readonly string[]): void {
-    this.#balancers = ranges.map(text => parseRange(text)).filter(range => range !== undefined)
+  /** Takes over from the settings whose connections begin with a PROXY header. */
+  takeBalancers(): void {
+    const { proxyProtocolFrom } = this.#options.settings
+    this.#balancers = proxyProtocolFrom.map(text => parseRange(text)).filter(range => range !== undefined)
   }
 
   #takeAuth(auth: AuthSettings): void {

@@ -65,6 +65,14 @@ export const readyForQueryFailed: Buffer = frame(
 export const terminate: Buffer = frame(Client.Terminate, Buffer.alloc(0))
 export const sync: Buffer = frame(Client.Sync, Buffer.alloc(0))
 
+/** Calls a function without arguments, by its number in pg_proc; the result comes in binary form. */
+export function writeFunctionCall(oid: number): Buffer {
+  const body = Buffer.alloc(10)
+  body.writeUInt32BE(oid, 0)
+  body.writeUInt16BE(1, 8)
+  return frame(Client.FunctionCall, body)
+}
+
 export function writeQuery(sql: string): Buffer {
   return frame(Client.Query, Buffer.from(`${sql}\0`, 'utf8'))
 }

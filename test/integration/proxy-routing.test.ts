@@ -79,7 +79,9 @@ describe('reads and writes on one port', () => {
   }
   for (const [what, sql] of Object.entries(reads)) {
     test(`${what} goes to a replica`, async () => {
-      await withClient(async client => assert.ok(replicaPorts().includes(await placeOf(client, sql))))
+      await withClient(client =>
+        until('it is read there', async () => replicaPorts().includes(await placeOf(client, sql))),
+      )
     })
   }
 

@@ -2,7 +2,7 @@ import type { Clock } from '../../runtime/clock.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
 import { endOfRecords, readLsn } from '../../topology/lsn.ts'
 import type { Lsn } from '../../topology/types.ts'
-import { readDataRow, writeQuery } from '../../wire/messages.ts'
+import { readDataRow, writeFunctionCall, writeQuery } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
 import type { AcknowledgedWrites, Mark } from './acknowledged.ts'
@@ -29,10 +29,11 @@ type Done = (position: Position | undefined) => void
 
 interface Waiter {
   client: Client
+  isPatient: boolean
   done: Done
 }
 
-/** Time between two questions to one node: whoever comes meanwhile shares the next one. */
+/** Time between two questions to a node that has not got far enough yet. */
 const pauseMs = 1
 const timeoutMs = 1000
 /** The connection for questions goes back to its pool when nobody has asked for so long. */
@@ -44,6 +45,13 @@ const question = writeQuery(`SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
   pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))`)
 
 /**
+ * The same by a FunctionCall, which takes a fifth of the server's time: neither parsed nor planned. The numbers are those
+ * of pg_current_wal_insert_lsn and pg_last_wal_replay_lsn in every version (`pg_proc.dat`).
+ */
+const writtenCall = writeFunctionCall(2852)
+const replayedCall = writeFunctionCall(3821)
+
+/**
  * How far one node is, asked for only when somebody needs to know, and once for all who need it at the same time: one
  * question is on its way, over a connection that is kept for it, and those who come meanwhile get the next.
  */
@@ -51,6 +59,8 @@ export class NodePosition {
   latest: Position | undefined
   readonly #options: NodePositionOptions
   #server: ServerConnection | undefined
+  /** What the server has said of its segments, and that it is a standby or none; until then it is asked in SQL. */
+  #segmentBytes = 0
   #asked: Waiter[] = []
   #next: Waiter[] = []
   /** When the question that is on its way was sent; undefined while there is none. */
@@ -65,28 +75,31 @@ export class NodePosition {
     this.#options = options
   }
 
-  /** A position that was asked for at `afterMs` or later; undefined when it cannot be had. */
-  after(afterMs: number, client: Client, done: Done): void {
+  /**
+   * A position that was asked for at `afterMs` or later; undefined when it cannot be had. Who `isPatient` has asked a
+   * moment ago.
+   */
+  after(afterMs: number, client: Client, isPatient: boolean, done: Done): void {
     const { latest } = this
     if (latest && latest.askedMs >= afterMs) return done(latest)
-    const waiter = { client, done }
+    const waiter = { client, isPatient, done }
     if (this.#askingSinceMs !== undefined && this.#askingSinceMs >= afterMs) this.#asked.push(waiter)
     else this.#next.push(waiter)
     this.#askSoon()
   }
 
   #askSoon(): void {
-    if (this.#askingSinceMs !== undefined || this.#pause || this.#next.length === 0) return
-    const sinceMs = this.#options.clock.nowMs() - (this.latest?.askedMs ?? Number.NEGATIVE_INFINITY)
-    if (sinceMs >= pauseMs) return this.#ask()
-    this.#pause = this.#options.timers.after(pauseMs, () => {
-      this.#pause = undefined
+    if (this.#askingSinceMs !== undefined || this.#next.length === 0) return
+    if (this.#next.some(({ isPatient }) => !isPatient)) return this.#ask()
+    this.#pause ??= this.#options.timers.after(pauseMs, () => {
       this.#ask()
     })
   }
 
   #ask(): void {
     const { clock, timers } = this.#options
+    this.#pause?.cancel()
+    this.#pause = undefined
     this.#asked = this.#next
     this.#next = []
     const [first] = this.#asked
@@ -108,13 +121,31 @@ export class NodePosition {
     const askedMs = clock.nowMs()
     this.#askingSinceMs = askedMs
     const mark = writes.mark()
-    server.ask(question, 1, ({ failed, replies }) => {
+    const { isStandby } = server
+    const calls = this.#segmentBytes > 0 && server.reported.has('in_hot_standby')
+    const sent = !calls ? question : isStandby ? replayedCall : writtenCall
+    server.ask(sent, 1, ({ failed, replies }) => {
       if (this.#server !== server || this.#epoch !== epoch) return
-      const row = replies[0]?.rows[0]
-      const lsn = failed || !row ? undefined : readPosition(readDataRow(row))
+      // It was promoted meanwhile: what it has replayed is not what it has.
+      if (calls && server.isStandby !== isStandby) return this.#send(server)
+      const row = failed ? undefined : replies[0]?.rows[0]
+      const lsn = row && (calls ? this.#readCall(row, isStandby) : this.#readRow(readDataRow(row)))
       if (lsn === undefined) return this.#fail()
       this.#finish({ lsn, askedMs, mark })
     })
+  }
+
+  #readRow([lsn, isStandby, segmentBytes]: readonly (string | undefined)[]): Lsn | undefined {
+    const position = lsn === undefined ? undefined : readLsn(lsn)
+    if (position === undefined) return undefined
+    this.#segmentBytes = Number(segmentBytes)
+    return isStandby === 't' ? position : endOfRecords(position, this.#segmentBytes)
+  }
+
+  #readCall(body: Buffer, isStandby: boolean): Lsn | undefined {
+    if (body.length !== 12) return undefined
+    const position = body.readUInt32BE(4) * 2 ** 32 + body.readUInt32BE(8)
+    return isStandby ? position : endOfRecords(position, this.#segmentBytes)
   }
 
   #finish(position: Position | undefined): void {
@@ -132,6 +163,7 @@ export class NodePosition {
   #fail(): void {
     const server = this.#server
     this.#server = undefined
+    this.#segmentBytes = 0
     this.#epoch++
     const waiting = this.#next
     this.#next = []
@@ -181,11 +213,4 @@ export class NodePosition {
     this.#server = undefined
     server?.destroy()
   }
-}
-
-function readPosition([lsn, isStandby, segmentBytes]: readonly (string | undefined)[]): Lsn | undefined {
-  if (lsn === undefined) return undefined
-  const position = readLsn(lsn)
-  if (position === undefined) return undefined
-  return isStandby === 't' ? position : endOfRecords(position, Number(segmentBytes))
 }

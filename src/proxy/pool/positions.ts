@@ -67,7 +67,7 @@ export class Positions {
     const nowMs = this.#options.clock.nowMs()
     this.#floor(client, node, demand, nowMs, floor => {
       if (floor === undefined) return done(undefined)
-      this.#await(client, node, floor, nowMs + limitMs, done)
+      this.#await(client, node, floor, nowMs + limitMs, false, done)
     })
   }
 
@@ -111,7 +111,7 @@ export class Positions {
     const primary = this.#options.primary()
     if (primary === undefined) return done(undefined)
     const afterMs = consistency.level === 'bounded' ? cameMs - consistency.staleMs : cameMs
-    this.#of(primary).after(afterMs, client, position => {
+    this.#of(primary).after(afterMs, client, false, position => {
       if (!position) return done(undefined)
       const floor = Math.max(token, position.lsn)
       // The primary has whatever any node has.
@@ -124,13 +124,14 @@ export class Positions {
     node: string,
     floor: Lsn,
     deadlineMs: number,
+    hasAsked: boolean,
     done: (isFresh: boolean | undefined) => void,
   ): void {
     if (this.#hasReached(node, floor)) return done(true)
-    this.#of(node).after(this.#options.clock.nowMs(), client, (position: Position | undefined) => {
+    this.#of(node).after(this.#options.clock.nowMs(), client, hasAsked, (position: Position | undefined) => {
       if (position && position.lsn >= floor) return done(true)
       const nowMs = this.#options.clock.nowMs()
-      if (position && nowMs < deadlineMs) return this.#await(client, node, floor, deadlineMs, done)
+      if (position && nowMs < deadlineMs) return this.#await(client, node, floor, deadlineMs, true, done)
       this.#behindUntilMs.set(node, nowMs + behindMs)
       done(false)
     })

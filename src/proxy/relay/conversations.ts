@@ -194,6 +194,7 @@ export interface Answer {
 }
 
 export interface Reply {
+  /** Bodies of DataRow, or the one of a FunctionCallResponse. */
   rows: Buffer[]
 }
 
@@ -236,6 +237,9 @@ export class QuestionConversation implements Conversation {
       case Code.CommandComplete:
         this.answer.replies.push({ rows: this.#rows })
         this.#rows = []
+        return
+      case Code.FunctionCallResponse:
+        this.answer.replies.push({ rows: [Buffer.from(body)] })
         return
       case Code.ErrorResponse:
         this.answer.failed = true

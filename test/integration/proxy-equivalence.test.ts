@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
 import { type Random, seededRandom } from '../../src/runtime/random.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
@@ -16,18 +16,19 @@ import { WireClient } from '../support/wire-client.ts'
  * number of clients: every client must see the same answers.
  */
 const seed = Number(process.env['PGHERD_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-const rounds = Number(process.env['PGHERD_TEST_ROUNDS'] ?? 6)
+const rounds = Number(process.env['PGHERD_TEST_ROUNDS'] ?? 3)
 const clients = 8
 const steps = 60
 
 let cluster: TestCluster
 let host: Host
 
-before(async () => {
-  cluster = await startTestCluster({ replicas: 0 })
+async function start(replicas: number): Promise<void> {
+  cluster = await startTestCluster({ replicas })
   await cluster.primary.query(laneTables)
+  const nodes = [cluster.primary, ...cluster.replicas].map(({ name, port }) => ({ name, port }))
   host = await startTestHost(
-    await testConfig([{ name: cluster.primary.name, port: cluster.primary.port }], {
+    await testConfig(nodes, {
       'proxy.pool_mode': 'auto',
       'proxy.workers': 1,
       // One that clients share, and one for each that may be pinned.
@@ -36,12 +37,12 @@ before(async () => {
     }),
   )
   await untilRolesAreKnown(host)
-})
+}
 
-after(async () => {
+async function stop(): Promise<void> {
   await host?.stop()
   await cluster?.stop()
-})
+}
 
 /** Not of what the scripts reset: within a transaction that leads to the server's own value (docs/pooling.md). */
 const startup = (id: number): Record<string, string> => ({
@@ -71,28 +72,6 @@ async function run(port: number, id: number, script: readonly Step[], random?: R
   }
   client.close()
   return answers
-}
-
-for (let round = 0; round < rounds; round++) {
-  test(`clients of a shared pool see what they would see alone (PGHERD_TEST_SEED=${seed}, round ${round})`, async () => {
-    const scripts = Array.from({ length: clients }, (_, id) =>
-      randomScript(seededRandom(seed + 1000 * round + id), id, steps),
-    )
-    const direct = await Promise.all(scripts.map((script, id) => run(cluster.primary.port, id, script)))
-    const pooled = await Promise.all(
-      scripts.map((script, id) => run(host.config.proxy.port, id, script, seededRandom(seed + round + id))),
-    )
-    for (const [id, script] of scripts.entries()) {
-      for (const [index, { text }] of script.entries()) {
-        const before = script.slice(Math.max(0, index - 12), index).map(step => step.text)
-        assert.deepEqual(
-          pooled[id]![index],
-          direct[id]![index],
-          `client ${id}, step ${index}: ${text}\nafter:\n${before.join('\n')}`,
-        )
-      }
-    }
-  })
 }
 
 const readers = 10
@@ -185,33 +164,69 @@ async function disturb(random: Random, over: AbortSignal): Promise<void> {
   }
 }
 
-for (let round = 0; round < Math.ceil(rounds / 6); round++) {
-  test(`readers who share server connections see what they would see alone, whatever happens (PGHERD_TEST_SEED=${seed}, round ${round})`, async () => {
-    const scripts = Array.from({ length: readers }, (_, id) =>
-      readScript(seededRandom(seed + 5000 * (round + 1) + id), readSteps),
-    )
-    const direct = await Promise.all(scripts.map(script => runReads(cluster.primary.port, script)))
-    const { shared } = await laneCounters(host)
-    const over = new AbortController()
-    const read = async (script: readonly Step[], id: number): Promise<void> => {
-      for (let tries = 0; tries < 40; tries++) {
-        const answers = await runReads(host.config.proxy.port, script)
-        if (!answers) continue
-        for (const [index, { text }] of script.entries())
-          assert.deepEqual(answers[index], direct[id]![index], `reader ${id}, step ${index}: ${text}`)
-        return
-      }
-      assert.fail(`reader ${id} has lost every connection`)
+/** With a replica, reads go there: nobody is to notice. */
+for (const replicas of [0, 1]) {
+  describe(`with ${replicas} replicas`, () => {
+    before(() => start(replicas))
+    after(stop)
+
+    for (let round = 0; round < rounds; round++) {
+      test(`clients of a shared pool see what they would see alone (PGHERD_TEST_SEED=${seed}, round ${round})`, async () => {
+        const scripts = Array.from({ length: clients }, (_, id) =>
+          randomScript(seededRandom(seed + 1000 * round + id), id, steps),
+        )
+        const direct = await Promise.all(scripts.map((script, id) => run(cluster.primary.port, id, script)))
+        const pooled = await Promise.all(
+          scripts.map((script, id) =>
+            run(host.config.proxy.port, id, script, seededRandom(seed + round + id)),
+          ),
+        )
+        for (const [id, script] of scripts.entries()) {
+          for (const [index, { text }] of script.entries()) {
+            const before = script.slice(Math.max(0, index - 12), index).map(step => step.text)
+            assert.deepEqual(
+              pooled[id]![index],
+              direct[id]![index],
+              `client ${id}, step ${index}: ${text}\nafter:\n${before.join('\n')}`,
+            )
+          }
+        }
+      })
     }
-    const random = seededRandom(seed + round)
-    const troubles = [stall(random, over.signal), stall(random, over.signal), disturb(random, over.signal)]
-    const [results] = await Promise.all([
-      Promise.allSettled(scripts.map(read)).finally(() => over.abort()),
-      ...troubles,
-    ])
-    for (const result of results) if (result.status === 'rejected') throw result.reason
-    const now = await laneCounters(host)
-    assert.ok(now.shared - shared > readers * 20, JSON.stringify(now))
-    assert.equal(host.proxy!.crashes, 0)
+
+    for (let round = 0; round < Math.ceil(rounds / 6); round++) {
+      test(`readers who share server connections see what they would see alone, whatever happens (PGHERD_TEST_SEED=${seed}, round ${round})`, async () => {
+        const scripts = Array.from({ length: readers }, (_, id) =>
+          readScript(seededRandom(seed + 5000 * (round + 1) + id), readSteps),
+        )
+        const direct = await Promise.all(scripts.map(script => runReads(cluster.primary.port, script)))
+        const { shared } = await laneCounters(host)
+        const over = new AbortController()
+        const read = async (script: readonly Step[], id: number): Promise<void> => {
+          for (let tries = 0; tries < 40; tries++) {
+            const answers = await runReads(host.config.proxy.port, script)
+            if (!answers) continue
+            for (const [index, { text }] of script.entries())
+              assert.deepEqual(answers[index], direct[id]![index], `reader ${id}, step ${index}: ${text}`)
+            return
+          }
+          assert.fail(`reader ${id} has lost every connection`)
+        }
+        const random = seededRandom(seed + round)
+        const troubles = [
+          stall(random, over.signal),
+          stall(random, over.signal),
+          disturb(random, over.signal),
+        ]
+        const [results] = await Promise.all([
+          Promise.allSettled(scripts.map(read)).finally(() => over.abort()),
+          ...troubles,
+        ])
+        for (const result of results) if (result.status === 'rejected') throw result.reason
+        const now = await laneCounters(host)
+        assert.ok(now.shared - shared > readers * 20, JSON.stringify(now))
+        assert.equal(host.proxy!.crashes, 0)
+      })
+    }
   })
 }

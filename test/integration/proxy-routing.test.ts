@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { after, before, describe, test } from 'node:test'
+import { promisify } from 'node:util'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
 import { cliJson } from '../support/cli.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { need } from '../support/need.ts'
 import { caughtUp, connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
+
+const execFileAsync = promisify(execFile)
 
 /** Reads and writes on one port: every statement goes where it is right. */
 let cluster: TestCluster
@@ -264,5 +269,58 @@ describe('reads and writes on one port', () => {
         /calls a function that is volatile\n.*\nGoes to the primary a/,
       )
     })
+  })
+
+  test('target_session_attrs finds the port that it asks for', need('psql'), async () => {
+    const { port: at, read_port: readAt } = host.config.proxy
+    const ask = async (attributes: string, ports: string): Promise<string> => {
+      const { stdout } = await execFileAsync('psql', [
+        `host=127.0.0.1,127.0.0.1 port=${ports} user=postgres dbname=postgres target_session_attrs=${attributes}`,
+        '-Atc',
+        `select current_setting('port') || case when pg_is_in_recovery() then ' standby' else ' primary' end`,
+      ])
+      return stdout.trim()
+    }
+    for (const ports of [`${at},${readAt}`, `${readAt},${at}`]) {
+      for (const attributes of ['read-write', 'primary']) {
+        assert.equal(await ask(attributes, ports), `${primary()} primary`, `${attributes} ${ports}`)
+      }
+      for (const attributes of ['read-only', 'standby', 'prefer-standby']) {
+        assert.match(await ask(attributes, ports), / standby$/, `${attributes} ${ports}`)
+      }
+    }
+  })
+
+  test('a token carries what was written through one proxy to the readers of another', async () => {
+    const [b, c] = cluster.replicas
+    const other = await startTestHost(
+      await testConfig(
+        [cluster.primary, ...cluster.replicas].map(({ name, port: at }) => ({ name, port: at })),
+      ),
+    )
+    const replayed = (pg: string) =>
+      Promise.all([b!, c!].map(replica => replica.query(`select pg_wal_replay_${pg}()`)))
+    try {
+      await untilRolesAreKnown(other)
+      const reader = await connect(other.config.proxy.port)
+      const last = 'select max(id)::int as port from items'
+      await until('it reads from replicas', async () => {
+        await reader.query(last)
+        return (await proxyCounters(other.config.admin.port)).routed.replica > 0
+      })
+      await replayed('pause')
+      const { rows } = await withClient(async writer => {
+        await writer.query('insert into items values (3000)')
+        return writer.query<Record<string, string>>('show pgherd.token')
+      })
+      assert.equal(await placeOf(reader, last), 100, 'the other proxy has acknowledged nothing')
+      await reader.query(`set pgherd.token = '${rows[0]!['pgherd.token']}'`)
+      assert.equal(await placeOf(reader, last), 3000)
+      await reader.end()
+    } finally {
+      await replayed('resume')
+      await query(port, 'delete from items where id = 3000')
+      await other.stop()
+    }
   })
 })

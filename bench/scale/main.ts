@@ -24,6 +24,6 @@ const asked = { nodes: 0, proxies: 0, workers: 0, clients: 0, rounds: 0, seconds
 if (positionals[0] === 'apply') console.table(await measureApply(asked))
 else if (positionals[0] === 'fan-out') console.table(await measureFanOut(asked))
 else {
-  console.error('say what to measure: apply or fan-out')
+  console.error('say what to measure: apply or fan-out; docs/scale.md shows how')
   process.exitCode = 2
 }

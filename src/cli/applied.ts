@@ -74,9 +74,18 @@ async function watchProxies(
 ): Promise<ProxyStatus[] | undefined> {
   const finished = new AbortController()
   let proxies: ProxyStatus[] | undefined
+  const known = new Map<string, ProxyStatus>()
   const following = mirror(store, keysOf(cluster).proxyStatuses, {
-    onChange: entries => {
-      proxies = [...entries.values()].flatMap(({ value }) => decodeProxyStatus(value).value ?? [])
+    // Every proxy of a large fleet writes its row meanwhile: only those are read that are new.
+    onChange: (entries, _revision, changedKeys) => {
+      if (changedKeys === undefined) known.clear()
+      for (const key of changedKeys ?? entries.keys()) {
+        const entry = entries.get(key)
+        const row = entry && decodeProxyStatus(entry.value).value
+        if (row) known.set(key, row)
+        else known.delete(key)
+      }
+      proxies = [...known.values()]
       if (areAsWanted(proxies)) finished.abort()
     },
     timers: systemTimers,

@@ -201,8 +201,11 @@ test('a worker that does not apply a topology gets no other, and then the newest
   slow.say({ kind: 'applied', revision: 1 })
   slow.say({ kind: 'applied', revision: 1000 })
   assert.deepEqual(
-    slow.got('topology').map(message => message.change.intentRevision),
-    [1, 1000],
+    slow.got('topology').map(({ change }) => [change.intentRevision, change.isWhole]),
+    [
+      [1, true],
+      [1000, false],
+    ],
   )
   assert.deepEqual(applied, [1, 1000])
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openEmbedded } from '../../test/support/stores.ts'
-import type { Store } from '../store/store.ts'
+import { type Store, StoreError } from '../store/store.ts'
 import { encode } from '../topology/codec.ts'
 import { keysOf } from '../topology/keys.ts'
 import { waitUntilApplied, waitUntilEmpty } from './applied.ts'
@@ -49,6 +49,18 @@ test('after the limit those that have not are named', async () => {
   const { by, notBy, elapsedMs } = await waitUntilApplied(store, 'main', 5, 50)
   assert.deepEqual([by, notBy], [['p1'], ['p2']])
   assert.ok(elapsedMs >= 49)
+  await store.close()
+})
+
+test('where the store does not tell who lives, nobody is taken to have applied it', async () => {
+  const store = await openEmbedded()
+  const away: Store = {
+    ...(store as Store),
+    list: () => Promise.reject(new StoreError('unavailable', 'gone')),
+  }
+  const { by, isKnown } = await waitUntilApplied(away, 'main', 5, 50)
+  assert.deepEqual([by, isKnown], [[], false])
+  assert.equal(await waitUntilEmpty(away, 'main', 'b', 50), undefined)
   await store.close()
 })
 

@@ -1,4 +1,4 @@
-import { type Command, Option } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Store } from '../store/store.ts'
 import { type Made, OperationError, type Operations } from '../topology/intent-change.ts'
 import { SettingsError } from '../topology/operations.ts'
@@ -14,10 +14,18 @@ export function addChangeOptions(command: Command): Command {
   const timeout = new Option('--timeout <duration>', 'how long to wait for every proxy to apply it')
   return addClusterOptions(
     command
-      .option('--reason <text>', 'why, for the history')
+      .option('--reason <text>', 'why, for the history', readReason)
       .addOption(timeout.argParser(readDuration).default(5000, '5s'))
       .option('--no-wait', 'do not wait for the proxies'),
   )
+}
+
+/** Every proxy holds the history. */
+const reasonLengthMax = 1000
+
+function readReason(text: string): string {
+  if (text.length <= reasonLengthMax) return text
+  throw new InvalidArgumentError(`Expected at most ${reasonLengthMax} characters.`)
 }
 
 interface ChangeOptions {

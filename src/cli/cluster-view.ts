@@ -21,7 +21,7 @@ export function topologyFromStore(
   state: ClusterState,
   { config, origins }: Pick<ClusterAccess, 'config' | 'origins'>,
 ): Topology {
-  const settings = new FleetConfig(config, origins).settings(state.settings?.value)
+  const settings = new FleetConfig(config, origins).settings(state.fleet)
   return buildTopology(config.cluster, state, settings)
 }
 

@@ -116,6 +116,8 @@ describe('settings of the fleet', () => {
     ])
     assert.deepEqual(await values(), { 'proxy.lanes': 'on' })
     assert.match((await run(2, ['config', 'set', 'proxy.lanes'])).err, /Expected KEY=VALUE/)
+    const long = ['config', 'set', 'proxy.lanes=off', '--reason', 'x'.repeat(1001)]
+    assert.match((await run(2, long)).err, /Expected at most 1000 characters/)
   })
 
   test('have a history, with that of the nodes, and go back to what they were', async () => {

@@ -1,14 +1,13 @@
-import { overlayFleet, ownKeys, readFleet } from '../config/fleet.ts'
+import { emptyFleet, type FleetReading, overlayFleet, ownKeys } from '../config/fleet.ts'
 import type { Origins } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
-import { fleetValues } from '../topology/fleet-settings.ts'
-import type { FleetSettings, RoutingSettings } from '../topology/types.ts'
+import type { RoutingSettings } from '../topology/types.ts'
 
 /** The configuration of a process, and the fleet's settings in the place of what it does not say itself. */
 export class FleetConfig {
   #own: Config
   #origins: Origins
-  #fleet: FleetSettings | undefined
+  #fleet = emptyFleet
   #effective: Config
 
   constructor(own: Config, origins: Origins) {
@@ -39,7 +38,7 @@ export class FleetConfig {
   }
 
   /** Whether something else counts now. The same object is looked at only once. */
-  setFleet(fleet: FleetSettings | undefined): boolean {
+  setFleet(fleet: FleetReading): boolean {
     if (fleet === this.#fleet) return false
     this.#fleet = fleet
     this.#renew()
@@ -47,7 +46,7 @@ export class FleetConfig {
   }
 
   /** What counts for the routing, with these settings of the fleet. */
-  settings(fleet: FleetSettings | undefined): RoutingSettings {
+  settings(fleet: FleetReading): RoutingSettings {
     this.setFleet(fleet)
     const { routing } = this.#effective
     return {
@@ -58,7 +57,6 @@ export class FleetConfig {
   }
 
   #renew(): void {
-    const values = fleetValues(this.#fleet)
-    this.#effective = overlayFleet(this.#own, this.#origins, readFleet(values))
+    this.#effective = overlayFleet(this.#own, this.#origins, this.#fleet)
   }
 }

@@ -3,8 +3,9 @@ import { availableParallelism } from 'node:os'
 import { startAdmin } from '../admin/admin.ts'
 import { type AdminServer } from '../admin/http.ts'
 import { type Agent, startAgent } from '../agent/agent.ts'
+import { fleetFields } from '../config/fleet.ts'
 import type { Origins } from '../config/load.ts'
-import { changeSentence, diffConfig } from '../config/reload.ts'
+import { changeSentence, diffFields } from '../config/reload.ts'
 import type { Config } from '../config/schema.ts'
 import type { OperatorCommands } from '../proxy/console/desk.ts'
 import { type Inherited, ProxyControl } from '../proxy/control/control.ts'
@@ -230,7 +231,7 @@ export class Host {
   #takeFleetSettings(proxy: ProxyControl): void {
     const config = this.#config.effective
     if (config === this.#told) return
-    for (const change of diffConfig(this.#told, config)) {
+    for (const change of diffFields(this.#told, config, fleetFields)) {
       this.#options.log.info({ event: 'config.fleet' }, `settings of the fleet: ${changeSentence(change)}`)
     }
     this.#told = config

@@ -65,6 +65,9 @@ export function readFleet(values: FleetValues): FleetReading {
   }
 }
 
+/** Of a fleet that has no settings. */
+export const emptyFleet: FleetReading = readFleet({})
+
 /** The values as they would be written in a file in their usual form, of the keys that are right. */
 export function writtenFleet({ config, keys }: FleetReading): Record<string, unknown> {
   return Object.fromEntries(

@@ -18,13 +18,18 @@ export interface Change {
 
 /** Every key in which two configurations differ, in the order of the schema. */
 export function diffConfig(before: Config, after: Config): Change[] {
-  const changes = changedFields(before, after).map(field => ({
+  const changes = diffFields(before, after, plainFields)
+  return [...changes, ...diffPresence(before, after), ...diffNodes(before.nodes, after.nodes)]
+}
+
+/** Those of the fields in which they differ. */
+export function diffFields(before: Config, after: Config, among: readonly Field[]): Change[] {
+  return changedFields(before, after, among).map(field => ({
     path: field.pattern,
     before: writtenValue(field, before),
     after: writtenValue(field, after),
     reload: field.meta.reload,
   }))
-  return [...changes, ...diffPresence(before, after), ...diffNodes(before.nodes, after.nodes)]
 }
 
 /** Sections that came or went without a key in them, such as `tls: {}`. */
@@ -57,7 +62,7 @@ export function planReload(current: Config, loaded: LoadResult): ReloadPlan {
   const changes = diffConfig(current, loaded.config)
   const applied = structuredClone(current)
   applied.nodes = structuredClone(loaded.config.nodes)
-  for (const field of changedFields(current, loaded.config)) {
+  for (const field of changedFields(current, loaded.config, plainFields)) {
     if (field.meta.reload === 'live') copyField(applied, field, loaded.config)
   }
   return {
@@ -93,8 +98,8 @@ function shown(value: unknown): string {
   return typeof value === 'string' && /^[\w./:[\]-]+$/.test(value) ? value : JSON.stringify(value)
 }
 
-function changedFields(before: Config, after: Config): Field[] {
-  return plainFields.filter(({ pattern }) => {
+function changedFields(before: Config, after: Config, among: readonly Field[]): Field[] {
+  return among.filter(({ pattern }) => {
     const path = pattern.split('.')
     return !isDeepStrictEqual(valueAt(before, path), valueAt(after, path))
   })

@@ -337,6 +337,41 @@ test('a change whose answer is lost is made once, whether it had arrived or not'
   }
 })
 
+test('several operators whose answers are lost at random: what each is told is true, and nothing is made twice', async () => {
+  const lost = fc.array(fc.constantFrom('before', 'after', 'none'), { maxLength: 12 })
+  await fc.assert(
+    fc.asyncProperty(fc.array(lost, { minLength: 2, maxLength: 6 }), async operators => {
+      await store.close()
+      store = await openEmbedded()
+      const told = await Promise.allSettled(
+        operators.flatMap((when, index) => {
+          const at = as(`o${index}`, { store: losing([...when]), limitMs: 60 })
+          return [1, 2].map(turn => set(at, `proxy.databases.d${index}.pool_size`, `${turn}`))
+        }),
+      )
+      const now = await intent()
+      assertSerial(now)
+      told.forEach((each, index) => {
+        const who = `o${Math.floor(index / 2)}`
+        if (each.status === 'fulfilled') {
+          const { change, isNew } = each.value
+          assert.equal(now.history[change - 1]?.entry.who === who, isNew)
+        } else
+          assert.ok(
+            ['unknown', 'contended'].includes((each.reason as OperationError).code),
+            String(each.reason),
+          )
+      })
+      const ids = now.history.map(({ entry }) => entry.id)
+      assert.equal(new Set(ids).size, ids.length)
+      const sure = told.filter(each => each.status === 'fulfilled' && each.value.isNew)
+      const unsure = told.filter(each => each.status === 'rejected')
+      assert.ok(now.change >= sure.length && now.change <= sure.length + unsure.length)
+    }),
+    { numRuns: 40 },
+  )
+})
+
 test('while the store stays away it is said that nobody knows, and under which number it would be', async () => {
   let isAway = false
   const away = losing(['after'], async () => {

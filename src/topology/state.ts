@@ -1,4 +1,4 @@
-import { readFleet } from '../config/fleet.ts'
+import { emptyFleet, type FleetReading, readFleet } from '../config/fleet.ts'
 import { dotted } from '../config/keys.ts'
 import type { Entry } from '../store/store.ts'
 import {
@@ -42,6 +42,8 @@ export class ClusterState {
   /** What this process saw by asking the servers itself. */
   readonly observations = new Map<string, Observation>()
   settings: Versioned<FleetSettings> | undefined
+  /** What the settings say; another object whenever they were written. */
+  fleet: FleetReading = emptyFleet
   leader: Versioned<Leader> | undefined
   revision = 0
   intentRevision = 0
@@ -180,7 +182,8 @@ export class ClusterState {
 
   #assignSettings(entry: Entry | undefined): void {
     this.settings = this.#decode(entry, decodeSettings)
-    const { findings } = readFleet(fleetValues(this.settings?.value))
+    this.fleet = this.settings ? readFleet(fleetValues(this.settings.value)) : emptyFleet
+    const { findings } = this.fleet
     if (!entry || findings.length === 0) return
     const sentences = findings.map(({ path, message }) => `${dotted(path)} ${message}`)
     this.problems.set(entry.key, `settings of the fleet: ${sentences.join('; ')}`)

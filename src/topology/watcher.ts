@@ -1,3 +1,4 @@
+import type { FleetReading } from '../config/fleet.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { Random } from '../runtime/random.ts'
 import type { Timers } from '../runtime/timers.ts'
@@ -8,13 +9,13 @@ import { Pace } from './pace.ts'
 import { spreadOf } from './spread.ts'
 import { ClusterState } from './state.ts'
 import { TopologyBuilder } from './topology.ts'
-import type { FleetSettings, Observation, ProxyStatus, RoutingSettings, Topology } from './types.ts'
+import type { Observation, ProxyStatus, RoutingSettings, Topology } from './types.ts'
 
 export interface WatcherOptions {
   store: Store
   cluster: string
   /** What counts for the routing when the fleet's settings are these; asked before every snapshot. */
-  settings: (fleet: FleetSettings | undefined) => RoutingSettings
+  settings: (fleet: FleetReading) => RoutingSettings
   timers: Timers
   random: Random
   log: Logger
@@ -130,8 +131,7 @@ export class TopologyWatcher {
   }
 
   #build(): Topology {
-    const fleet = this.#state.settings?.value
-    return this.#builder.build(this.#state, this.#options.settings(fleet))
+    return this.#builder.build(this.#state, this.#options.settings(this.#state.fleet))
   }
 
   /** Decisions as sentences: who became primary, what raised an alarm, which node changed what it may do. */

@@ -74,11 +74,14 @@ async function partOf(proxy: LaneProxy, name: string): Promise<number> {
   return ((to[name]?.queries ?? 0) - (from[name]?.queries ?? 0)) / (sum(to) - sum(from))
 }
 
-for (const lanes of ['on', 'off']) {
-  test(`a replica that has become slow is left, and gets its share again when it is quick, lanes ${lanes}`, async () => {
+for (const [door, lanes] of [
+  ['port', 'on'],
+  ['read_port', 'off'],
+] as const) {
+  test(`a slow replica is left, and has its share again when it is quick: ${door}, lanes ${lanes}`, async () => {
     const settings = { nodes: nodes(), 'proxy.lanes': lanes, 'proxy.slow_start': '1s' }
     await withProxy(cluster, settings, async proxy => {
-      const readers = await Readers.start(proxy, 12)
+      const readers = new Readers(await proxy.openMany(12, proxy.host.config.proxy[door]))
       await until('all serve', async () => (await partOf(proxy, 'd')) > 0.1)
       link.delayMs = 40
       await until('d is out', async () => (await countersOf(proxy))['d']?.ejected === 1)

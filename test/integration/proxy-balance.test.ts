@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test'
 import type { NodeCountersData } from '../../src/proxy/counters.ts'
 import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
+import { operationsOn } from '../support/host.ts'
 import { answerTo, firstColumn, type LaneProxy, laneTables, simple, withProxy } from '../support/lanes.ts'
 import { caughtUp, connect, killServer, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { SlowLink } from '../support/slow-link.ts'
@@ -116,7 +117,7 @@ test('sessions that read stay in their zone when another one gets a replica', as
   const zones = { b: { zone: 'east' }, c: { zone: 'west' }, d: { zone: 'west' } }
   const settings = { nodes: nodes(zones), 'proxy.zone': 'east', 'proxy.pool_mode': 'session' }
   await withProxy(cluster, settings, async ({ host }) => {
-    const at = { store: host.store, cluster: host.config.cluster }
+    const at = operationsOn(host)
     const isReadable = (): boolean =>
       host.watcher.current().nodes.some(({ name, readable }) => name === 'c' && readable)
     await setNodeState(at, 'c', 'drain', false)

@@ -156,6 +156,19 @@ test('who is much slower than the others is out, and comes back little by little
   assert.equal(balance.review(32_000)[0]?.kind, 'admitted')
 })
 
+test('a node that was only held up for a moment stays in', () => {
+  const nodes = [node('b'), node('c')]
+  const balance = balanceOf(nodes)
+  for (const name of ['b', 'c']) answers(balance, name, 1)
+  answers(balance, 'c', 20, 250, 1000)
+  answers(balance, 'c', 1, 50, 1250)
+  assert.ok(balance.load('c').slowdown > 3)
+  balance.load('c').endPeriod()
+  answers(balance, 'c', 1, 50, 1300)
+  assert.ok(balance.load('c').slowdown > 3)
+  assert.deepEqual(balance.review(1350), [])
+})
+
 test('a node that was never compared, or is quick enough for anybody, stays in', () => {
   const nodes = [node('b'), node('c'), node('far', { zone: 'far' })]
   const balance = balanceOf(nodes)

@@ -101,6 +101,7 @@ export class Balance {
 
   /** Looks at what was seen since the last time: who is out, who comes back, who has too many clients. */
   review(nowMs: number): BalanceChange[] {
+    for (const { name } of this.#candidates) this.load(name).endPeriod()
     const admitted = this.#admit(nowMs)
     this.#weigh(nowMs)
     const ejected = this.#eject(nowMs)
@@ -181,7 +182,8 @@ export class Balance {
     const usual = others.sort((a, b) => a - b)[(others.length - 1) >> 1]
     if (usual === undefined) return undefined
     const times = load.slowdown / usual
-    if (times <= slowerMax) return undefined
+    // It was, and still is: one that has only been held up for a moment is left alone.
+    if (times <= slowerMax || (load.recent ?? 0) <= usual * slowerMax) return undefined
     const ms = Math.round(load.latencyMs * 10) / 10
     return `${node.name} takes ${times.toFixed(1)} times as long as the others do (${ms} ms on average)`
   }

@@ -2,7 +2,7 @@ import { timesMax } from './typical.ts'
 
 /** How quickly a slower answer, and a quicker one, are believed. */
 const risingMs = 500
-const fallingMs = 2000
+const fallingMs = 1000
 /** No single answer says more than this, however long the one before it is ago. */
 const weightMax = 0.1
 /** Several clients find out about one failure: within this time they are one. */
@@ -30,6 +30,11 @@ export class NodeLoad {
   failures = 0
   /** The moving average of the square roots of how many times longer than usual its answers take. */
   #root = 1
+  /** Sum and number of those since the last review. */
+  #recentRoots = 0
+  #recentCount = 0
+  /** How many times longer than usual its answers took between the last two reviews; undefined without any. */
+  recent: number | undefined
   #observedMs = 0
   #failedMs = Number.NEGATIVE_INFINITY
   #ejectedUntilMs = 0
@@ -64,6 +69,8 @@ export class NodeLoad {
     this.#observedMs = nowMs
     this.failures = 0
     const root = Math.sqrt(times)
+    this.#recentRoots += root
+    this.#recentCount++
     const isFirst = this.samples++ === 0
     const weight = isFirst
       ? weightMax
@@ -77,6 +84,14 @@ export class NodeLoad {
     const { failures } = this
     this.observe(ms, timesMax, nowMs)
     this.failures = failures
+  }
+
+  /** A review begins. */
+  endPeriod(): void {
+    const mean = this.#recentRoots / this.#recentCount
+    this.recent = this.#recentCount > 0 ? mean * mean : undefined
+    this.#recentRoots = 0
+    this.#recentCount = 0
   }
 
   /** A connection to it was lost, or it did not answer in time. */

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { NodeCountersData } from '../../src/proxy/counters.ts'
+import { setNodeState } from '../../src/topology/operations.ts'
 import { proxyCounters } from '../support/counters.ts'
+import { operationsOn } from '../support/host.ts'
 import { answerTo, firstColumn, type LaneProxy, laneTables, simple, withProxy } from '../support/lanes.ts'
-import { caughtUp, killServer, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { caughtUp, connect, killServer, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { SlowLink } from '../support/slow-link.ts'
 import { until } from '../support/wait.ts'
 import type { WireClient } from '../support/wire-client.ts'
@@ -74,17 +76,20 @@ async function partOf(proxy: LaneProxy, name: string): Promise<number> {
   return ((to[name]?.queries ?? 0) - (from[name]?.queries ?? 0)) / (sum(to) - sum(from))
 }
 
-for (const lanes of ['on', 'off']) {
-  test(`a replica that has become slow is left, and gets its share again when it is quick, lanes ${lanes}`, async () => {
+for (const [door, lanes] of [
+  ['port', 'on'],
+  ['read_port', 'off'],
+] as const) {
+  test(`a slow replica is left, and has its share again when it is quick: ${door}, lanes ${lanes}`, async () => {
     const settings = { nodes: nodes(), 'proxy.lanes': lanes, 'proxy.slow_start': '1s' }
     await withProxy(cluster, settings, async proxy => {
-      const readers = await Readers.start(proxy, 12)
+      const readers = new Readers(await proxy.openMany(12, proxy.host.config.proxy[door]))
       await until('all serve', async () => (await partOf(proxy, 'd')) > 0.1)
       link.delayMs = 40
       await until('d is out', async () => (await countersOf(proxy))['d']?.ejected === 1)
       await until('d is left', async () => (await partOf(proxy, 'd')) === 0)
       link.delayMs = 0
-      await until('d serves again', async () => (await partOf(proxy, 'd')) > 0.1, 15_000)
+      await until('d serves again', async () => (await partOf(proxy, 'd')) > 0.1, 25_000)
       assert.equal((await countersOf(proxy))['d']!.ejected, 0)
       await readers.stop()
     }).finally(() => {
@@ -105,6 +110,31 @@ test('reads stay in the own zone, go elsewhere when it has nobody, and come back
     await b!.start()
     await until('b has all again', async () => (await partOf(proxy, 'b')) === 1, 15_000)
     await readers.stop()
+  })
+})
+
+test('sessions that read stay in their zone when another one gets a replica', async () => {
+  const zones = { b: { zone: 'east' }, c: { zone: 'west' }, d: { zone: 'west' } }
+  const settings = { nodes: nodes(zones), 'proxy.zone': 'east', 'proxy.pool_mode': 'session' }
+  await withProxy(cluster, settings, async ({ host }) => {
+    const at = operationsOn(host)
+    const isReadable = (): boolean =>
+      host.watcher.current().nodes.some(({ name, readable }) => name === 'c' && readable)
+    await setNodeState(at, 'c', 'drain', false)
+    await until('c is drained', () => !isReadable() && host.proxy!.isCurrent)
+    const clients = await Promise.all(Array.from({ length: 4 }, () => connect(host.config.proxy.read_port)))
+    const ask = async (): Promise<unknown[]> => {
+      const answers = clients.map(client =>
+        client.query<{ port: number }>('select inet_server_port() as port'),
+      )
+      return (await Promise.all(answers)).map(({ rows }) => rows[0]?.port)
+    }
+    const [b] = cluster.replicas
+    assert.deepEqual(await ask(), Array(4).fill(b!.port))
+    await setNodeState(at, 'c', 'active', false)
+    await until('c is back', () => isReadable() && host.proxy!.isCurrent)
+    for (let round = 0; round < 5; round++) assert.deepEqual(await ask(), Array(4).fill(b!.port))
+    await Promise.all(clients.map(client => client.end()))
   })
 })
 

@@ -1,5 +1,5 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { systemTimers } from '../../src/runtime/timers.ts'
+import { systemTimers, type Timer } from '../../src/runtime/timers.ts'
 import { freePorts } from './ports.ts'
 
 /** The way to a server, which may take its time: what comes back passes `delayMs` later, in order. */
@@ -21,8 +21,13 @@ export class SlowLink {
     return link
   }
 
-  async close(): Promise<void> {
+  /** Ends all connections that are open, with what is on its way. */
+  cut(): void {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  async close(): Promise<void> {
+    this.cut()
     await new Promise(resolve => this.#server.close(resolve))
   }
 
@@ -41,15 +46,18 @@ export class SlowLink {
       })
     }
     near.on('data', (chunk: Buffer) => far.write(chunk))
-    let late = 0
+    const late = new Set<Timer>()
+    near.on('close', () => {
+      for (const timer of late) timer.cancel()
+    })
     far.on('data', (chunk: Buffer) => {
       const pass = (): void => void (near.writable && near.write(chunk))
-      if (this.delayMs === 0 && late === 0) return pass()
-      late++
-      systemTimers.after(this.delayMs, () => {
-        late--
+      if (this.delayMs === 0 && late.size === 0) return pass()
+      const timer = systemTimers.after(this.delayMs, () => {
+        late.delete(timer)
         pass()
       })
+      late.add(timer)
     })
   }
 }

@@ -32,7 +32,7 @@ export class Balancer {
   readonly #options: BalancerOptions
   readonly #balance: Balance
   #candidates: readonly TopologyNode[] = []
-  #byName: ReadonlyMap<string, TopologyNode> = new Map()
+  readonly #byName = new Map<string, TopologyNode>()
 
   constructor(options: BalancerOptions) {
     const { firstTurn, random, settings } = options
@@ -50,14 +50,27 @@ export class Balancer {
   setTopology(topology: Topology, candidates: readonly TopologyNode[]): void {
     const readable = candidates[0]?.readable ? candidates : []
     this.#candidates = candidates
-    this.#byName = new Map(candidates.map(node => [node.name, node]))
+    this.#nameAll(candidates)
     const { replicaLagBytesMax } = topology.settings
     this.#balance.setNodes(topology.nodes, readable, this.#options.clock.nowMs(), replicaLagBytesMax)
+  }
+
+  #nameAll(candidates: readonly TopologyNode[]): void {
+    const known = this.#byName
+    for (const node of candidates) if (known.get(node.name) !== node) known.set(node.name, node)
+    if (known.size === candidates.length) return
+    known.clear()
+    for (const node of candidates) known.set(node.name, node)
   }
 
   /** What is seen of a node; requests are told to it. */
   load(name: string): NodeLoad {
     return this.#balance.load(name)
+  }
+
+  /** Whether clients should go to a node when there is a choice. */
+  wants(name: string): boolean {
+    return (this.#balance.share(name)?.value ?? 0) > 0
   }
 
   /** Whether a node gets nothing for a while. */

@@ -144,12 +144,13 @@ export class Dispatcher {
     const isNew = nodes.some(node => !this.#readable.has(node.name))
     const hadSome = this.#readable.size > 0
     this.#readable = new Set(nodes.filter(node => node.readable).map(node => node.name))
-    if (!isNew || !hadSome || nodes.length < 2) return
+    const wanted = nodes.filter(({ name }) => this.balancer.wants(name))
+    if (!isNew || !hadSome || wanted.length < 2) return
     const sessionsOf = (name: string): Client[] =>
       [...(this.#nodes.get(name)?.sessions ?? [])].filter(client => client.route === 'replica')
-    const total = nodes.reduce((sum, node) => sum + sessionsOf(node.name).length, 0)
-    const weights = nodes.reduce((sum, node) => sum + node.weight, 0)
-    for (const node of nodes) {
+    const total = wanted.reduce((sum, node) => sum + sessionsOf(node.name).length, 0)
+    const weights = wanted.reduce((sum, node) => sum + node.weight, 0)
+    for (const node of wanted) {
       const sessions = sessionsOf(node.name)
       const surplus = sessions.length - Math.ceil((total * node.weight) / weights)
       for (const client of sessions.slice(0, Math.max(0, surplus))) {

@@ -61,7 +61,12 @@ test('every command has an example in its help', async () => {
   const commands = ['up', 'proxy', 'agent', 'status', 'store init', 'store dump']
   const nodes = ['list', 'add', 'remove', 'drain', 'resume', 'maintenance', 'weight']
   const settings = ['set', 'unset', 'edit', 'history', 'diff', 'rollback']
-  const below = [...nodes.map(name => `node ${name}`), ...settings.map(name => `config ${name}`)]
+  const users = ['add', 'remove', 'list'].map(name => `store user ${name}`)
+  const below = [
+    ...nodes.map(name => `node ${name}`),
+    ...settings.map(name => `config ${name}`),
+    ...users,
+  ]
   for (const command of [...commands, ...below]) {
     const io = recordingIo()
     assert.equal(await run(io, ...command.split(' '), '--help'), 0)

@@ -38,6 +38,7 @@ export function failureOf(target: string, cause: ServiceError): Failure {
     case status.FAILED_PRECONDITION:
       // A user is configured, but etcd would let anybody in: better to hear of it.
       if (says('authentication is not enabled')) return { kind: 'final', error: denied(details, cause) }
+      if (/user|role|permission/.test(details)) return final('invalid', 'see what is there now')
       return member(target, cause, false)
     case status.RESOURCE_EXHAUSTED:
       if (says('space exceeded')) return final('full', 'compact, defragment and disarm the NOSPACE alarm')

@@ -18,7 +18,8 @@ import { type Logger, setLogLevel } from '../runtime/log.ts'
 import { reachableHost } from '../runtime/network.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
-import type { Store } from '../store/store.ts'
+import type { Connection, Store } from '../store/store.ts'
+import { withStoreAlarm } from '../topology/store-alarm.ts'
 import type { Topology } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { configRows } from './console-config.ts'
@@ -121,6 +122,7 @@ export class Host {
   async #start(owned: OwnedStore): Promise<void> {
     const { config, parts, log } = this.#options
     if (this.#watcher) await this.#awaitStore(this.#watcher)
+    this.#closers.push(this.store.onConnection(connection => this.#tellStore(connection)))
     if (parts.proxy) {
       await seedNodes(this.store, config, log)
       await this.#startProxy()
@@ -135,6 +137,13 @@ export class Host {
     known.abort()
     if (!this.store.connection.up)
       this.#options.log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
+  }
+
+  #tellStore({ up, reason }: Connection): void {
+    const { log } = this.#options
+    const { kind } = this.store
+    if (up) log.info({ event: 'store.up' }, `the ${kind} store can be counted on again`)
+    else log.error({ event: 'store.down' }, `the ${kind} store cannot be counted on: ${reason}`)
   }
 
   async #startProxy(): Promise<void> {
@@ -265,7 +274,7 @@ export class Host {
       token: config.admin.token,
       sources: {
         version,
-        topology: () => this.watcher.current(),
+        topology: () => withStoreAlarm(this.watcher.current(), this.store.connection),
         store: () => this.store.connection,
         proxy:
           proxy &&

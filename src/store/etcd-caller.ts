@@ -25,12 +25,14 @@ export interface CallOptions {
   limitMs?: number
   /** Without a token: for asking for one. */
   anonymous?: boolean
+  /** The answer must be as new as anything seen before it was asked for. */
+  current?: boolean
   /** One message over a stream instead of a call, as etcd wants it for renewing a lease. */
   streamed?: boolean
 }
 
 const pauseFirstMs = 50
-const pauseMaxMs = 1_000
+const pauseMaxMs = 500
 /** A token that is refused straight after it was renewed is a denial. */
 const renewalsMax = 2
 
@@ -51,6 +53,7 @@ export class EtcdCaller {
   private token: string | undefined
   private renewal: Promise<void> | undefined
   private raftTerm = 0
+  private revision = 0
   private clusterId: string | undefined
 
   constructor(options: EtcdCallerOptions) {
@@ -105,10 +108,11 @@ export class EtcdCaller {
       return { kind: 'member', error: cause, untouched: true }
     }
     const send: Send<Request, Result> = call.streamed ? sendStreamed : sendUnary
+    const seen = call.current ? this.revision : 0
     const timeoutMs = call.repeatable ? Math.min(shareMs, leftMs()) : leftMs()
     try {
       const result = await send(client, method, request, metadataOf(token), clock.wallMs() + timeoutMs)
-      this.check(endpoint, result.header)
+      this.check(endpoint, result.header, seen)
       endpoints.heard()
       return { result }
     } catch (cause) {
@@ -122,7 +126,7 @@ export class EtcdCaller {
       cause instanceof StoreError
         ? { kind: 'member', error: cause, untouched: false }
         : failureOf(endpoint.target, cause as ServiceError)
-    if (failure.kind === 'member') endpoints.leave(endpoint, failure.error)
+    if (failure.kind === 'member') endpoints.leave(endpoint, failure.error, failure.silent)
     else endpoints.heard()
     if (failure.kind === 'token') this.forget(token)
     return failure
@@ -140,11 +144,11 @@ export class EtcdCaller {
   }
 
   /**
-   * Refuses an answer from a member that is behind the newest raft term seen (a partition's other side) or
-   * belongs to another cluster.
+   * Refuses an answer from a member that is behind the newest raft term seen (a partition's other side), behind
+   * `revisionMin` (its data were restored from a backup) or belongs to another cluster.
    * @throws StoreError `unavailable`
    */
-  check(endpoint: Endpoint, header: Header | null): void {
+  check(endpoint: Endpoint, header: Header | null, revisionMin: number): void {
     if (!header) return
     const term = Number(header.raftTerm)
     // Zero where the server does not fill it in.
@@ -157,6 +161,11 @@ export class EtcdCaller {
     if (header.clusterId !== this.clusterId) {
       throw distrusted(endpoint, 'belongs to another cluster than the members seen before')
     }
+    const revision = Number(header.revision)
+    if (revision < revisionMin) {
+      throw distrusted(endpoint, `is at revision ${revision} although ${revisionMin} was seen`)
+    }
+    this.revision = Math.max(this.revision, revision)
   }
 
   private async currentToken(limitMs: number): Promise<string | undefined> {

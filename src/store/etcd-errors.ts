@@ -7,8 +7,11 @@ export type Failure =
   | { kind: 'final'; error: StoreError }
   /** The token is no longer good; the request was refused before anything was done. */
   | { kind: 'token'; error: StoreError }
-  /** This member did not do it. `untouched`: it certainly changed nothing, so the request may be sent again. */
-  | { kind: 'member'; error: StoreError; untouched: boolean }
+  /**
+   * This member did not do it. `untouched`: it certainly changed nothing, so the request may be sent again. `silent`: it
+   * did not answer in time.
+   */
+  | { kind: 'member'; error: StoreError; untouched: boolean; silent?: boolean }
 
 /** Sorts a failure by gRPC status and etcd's own wording (the `rpctypes` errors of its server). */
 export function failureOf(target: string, cause: ServiceError): Failure {
@@ -65,7 +68,7 @@ function member(target: string, cause: ServiceError, untouched: boolean): Failur
     `etcd at ${target} did not carry out a request (${cause.details}): it is tried elsewhere where that is safe`,
     { cause },
   )
-  return { kind: 'member', error, untouched }
+  return { kind: 'member', error, untouched, silent: cause.code === status.DEADLINE_EXCEEDED }
 }
 
 function denied(details: string, cause: ServiceError): StoreError {

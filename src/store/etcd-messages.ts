@@ -64,6 +64,11 @@ export interface AuthenticateAnswer extends Answer {
   token: string
 }
 
+export interface StatusAnswer extends Answer {
+  /** What is wrong with the cluster, such as `memberID:1 alarm:NOSPACE`. */
+  errors: string[]
+}
+
 export interface PermissionMessage {
   permType: 'READ' | 'WRITE' | 'READWRITE'
   key: Buffer
@@ -195,7 +200,7 @@ const messages = {
   LeaseKeepAliveResponse: message({ header: [1, 'ResponseHeader'], ID: [2, 'int64'], TTL: [3, 'int64'] }),
   ...authMessages,
   StatusRequest: message({}),
-  StatusResponse: message({ header: [1, 'ResponseHeader'] }),
+  StatusResponse: message({ header: [1, 'ResponseHeader'], errors: [8, 'string', 'repeated'] }),
 }
 
 function method(request: string, stream = false): object {
@@ -275,7 +280,7 @@ export const methods = {
   leaseRevoke: methodOf<{ ID: string }, Answer>('Lease', 'LeaseRevoke'),
   leaseKeepAlive: methodOf<{ ID: string }, LeaseAnswer>('Lease', 'LeaseKeepAlive'),
   authenticate: methodOf<{ name: string; password: string }, AuthenticateAnswer>('Auth', 'Authenticate'),
-  status: methodOf<Record<string, never>, Answer>('Maintenance', 'Status'),
+  status: methodOf<Record<string, never>, StatusAnswer>('Maintenance', 'Status'),
 }
 
 /** Administration of users and roles. */

@@ -51,9 +51,12 @@ const channelOptions = {
 }
 
 /**
- * A channel that has failed for this long is replaced. The connection that it tries to make may have been asked for
- * while the member's machine was away, and then the system repeats that only minutes later.
+ * A channel that has tried to connect for this long is replaced. When the first packet of a connection is lost, the
+ * system repeats it after 1 s, and then ever more rarely, up to minutes: a member whose network is back would be found
+ * late. Not shorter, because a member that everybody comes back to takes its time over each.
  */
+const connectingMaxMs = 2_000
+/** The same for a channel that failed before it tried again: then gRPC does not tell what it is doing. */
 const failingMaxMs = 10_000
 
 /** The channel to one member. */
@@ -62,8 +65,8 @@ interface Channel {
   credentialsText: string
   /** Since when it has not stood, in monotonic ms; undefined while it does. */
   awaySinceMs: number | undefined
-  /** Nothing comes over it although it stands, or it does not come to stand. */
-  stuck: boolean
+  /** It stood, and nothing came over it. */
+  silent: boolean
 }
 
 /** The members of an etcd cluster: one in use at a time, the next one when it fails. */
@@ -108,7 +111,6 @@ export class EtcdEndpoints {
     const failure = await ready(client, this.options.clock.wallMs() + limitMs)
     const channel = this.channels.get(endpoint.target)
     if (channel?.client === client) {
-      channel.stuck ||= failure === 'late'
       channel.awaySinceMs = failure ? (channel.awaySinceMs ?? this.options.clock.nowMs()) : undefined
     }
     if (failure === undefined) return client
@@ -129,7 +131,7 @@ export class EtcdEndpoints {
   leave(endpoint: Endpoint, cause: StoreError, silent = false): void {
     if (this.closed || endpoint !== this.current) return
     const channel = this.channels.get(endpoint.target)
-    if (channel) channel.stuck ||= silent
+    if (channel) channel.silent ||= silent
     this.failuresInRow++
     if (this.failuresInRow >= this.count) this.options.tracker.becomeDown(cause.message)
     this.index = (this.index + 1) % this.count
@@ -152,7 +154,7 @@ export class EtcdEndpoints {
 
   /** The member's channel; a new one when its TLS files have changed, or nothing is to be expected of the old one. */
   private async open({ target, secure }: Endpoint): Promise<Client> {
-    const { tls } = this.options
+    const { clock, tls } = this.options
     const files = secure ? await readTlsFiles(tls ?? {}) : undefined
     if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
     const credentialsText = files ? files.map(String).join('\n') : ''
@@ -163,12 +165,15 @@ export class EtcdEndpoints {
     const naming = name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {}
     const channelCredentials = files ? makeCredentials(files) : credentials.createInsecure()
     const client = new Client(target, channelCredentials, { ...channelOptions, ...naming })
-    this.channels.set(target, { client, credentialsText, awaySinceMs: undefined, stuck: false })
+    this.channels.set(target, { client, credentialsText, awaySinceMs: clock.nowMs(), silent: false })
     return client
   }
 
-  private isHopeless({ awaySinceMs, stuck }: Channel): boolean {
-    return stuck || (awaySinceMs !== undefined && this.options.clock.nowMs() - awaySinceMs > failingMaxMs)
+  private isHopeless({ awaySinceMs, client, silent }: Channel): boolean {
+    if (silent) return true
+    if (awaySinceMs === undefined) return false
+    const hasFailed = client.getChannel().getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE
+    return this.options.clock.nowMs() - awaySinceMs > (hasFailed ? failingMaxMs : connectingMaxMs)
   }
 }
 

@@ -53,7 +53,8 @@ const probePeriodMs = 1_000
 const probeLimitMs = 2_000
 /** How often etcd is asked whether it has raised an alarm: then it answers, and takes no writes. */
 const alarmPeriodMs = 5_000
-const connectLimitMs = 1_000
+/** How long a watch waits for a connection; the next attempt goes on with the same one. */
+const connectLimitMs = 500
 
 /**
  * A store in an etcd cluster (v3 API). Does not wait for a connection: `connection` says when there is one.

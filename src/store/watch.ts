@@ -29,7 +29,7 @@ export interface ResumingWatchOptions {
 }
 
 const retryFirstMs = 50
-const retryMaxMs = 500
+const retryMaxMs = 250
 
 /**
  * A watch over connections that come and go: after each break it goes on from the last revision it has

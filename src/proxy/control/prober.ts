@@ -175,7 +175,7 @@ export class Prober {
       watched.unreachableSinceMs = undefined
       watched.suspected = false
       watched.told = undefined
-      watcher.observe(name, { seq, reachable: true, facts })
+      watcher.observe(name, { seq, reachable: true, facts, ...doubtOf(watched) })
       return
     }
     if (watched.told !== failure.kind) {
@@ -200,6 +200,7 @@ export class Prober {
       reachable: letsOthersIn && watched.lastFacts !== undefined,
       reason: failure.reason,
       ...(watched.lastFacts ? { facts: watched.lastFacts } : {}),
+      ...doubtOf(watched),
     })
     const isNobodys = !this.#node(name)?.declared && !report
     if (isNobodys && nowMs - watched.unreachableSinceMs > forgetMs) watcher.forget(name)
@@ -210,6 +211,10 @@ export class Prober {
     this.#options.watcher.unobserve(name)
     void watched.probe.close()
   }
+}
+
+function doubtOf({ doubtedRevision }: Watched): { doubtedRevision?: number } {
+  return doubtedRevision === undefined ? {} : { doubtedRevision }
 }
 
 /** Whether an agent's report is from before or during an outage of the store and says other than what was seen here. */

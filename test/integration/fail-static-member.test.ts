@@ -53,10 +53,13 @@ describe('an etcd of one member, traffic goes on', need('etcd', 'etcdctl'), () =
     const store = await openEtcd(etcd.endpoints)
     const [member] = etcd.members
     const backup = await member!.copyData()
-    // Lost with the newer data: that somebody wants the node drained.
+    // What the newer data have: that somebody wants the node drained.
     const drained = await fleet.command('node', 'drain', 'b')
     assert.equal(drained.code, 0, drained.err)
-    for (let n = 0; n < 50; n++) await write(store, put(`${keysOf('other').root}x`, String(n)))
+    // Everybody sees so many changes that the old data do not catch up by what is written to them.
+    for (let n = 0; n < 50; n++) await write(store, put(keysOf('main').historyEntry(n), '{}'))
+    const { revision } = await store.get('/x')
+    await until('the proxy to see them', async () => (await fleet.seen()).topology.revision >= revision)
     await member!.kill()
     const newer = await member!.swapData(backup)
     member!.start()

@@ -250,12 +250,19 @@ async function ready(
   }
 }
 
+/** What gRPC says around the error itself is of no use to anybody. */
+function lastErrorIn(details: string): string {
+  return details
+    .replace(/^No connection established\. Last error: (Error: )?/, '')
+    .replace(/\.? Resolution note:.*$/s, '')
+}
+
 /** The channel does not say why it failed, a call on it does. Status changes nothing if it goes through after all. */
 function connectError(client: Client, deadlineWallMs: number): Promise<string> {
   const { path, serialize, deserialize } = methods.status
   return new Promise(resolve => {
     client.makeUnaryRequest(path, serialize, deserialize, {}, { deadline: deadlineWallMs }, error =>
-      resolve(error?.details ?? 'it came back just now'),
+      resolve(error ? lastErrorIn(error.details) : 'it came back just now'),
     )
   })
 }

@@ -13,6 +13,7 @@ import {
 import { Collector, openEtcd, put, write } from '../../test/support/stores.ts'
 import { until } from '../../test/support/wait.ts'
 import { systemClock } from '../runtime/clock.ts'
+import { systemTimers } from '../runtime/timers.ts'
 import { definitions } from './etcd-messages.ts'
 import type { Store } from './store.ts'
 
@@ -30,6 +31,8 @@ class PlayedMember {
   txns = 0
   onRange: () => Reply = () => ({ kvs: [] })
   onTxn: () => Reply = () => ({ succeeded: true })
+  logins = 0
+  loginMs = 0
   onWatch: (stream: ServerDuplexStream<unknown, object>, fromRevision: number) => void = () => undefined
   private readonly server = new Server()
 
@@ -61,6 +64,16 @@ class PlayedMember {
         })
       },
     })
+    const ofAuth = definitions['etcdserverpb.Auth'] as ServiceDefinition
+    this.server.addService(
+      { Authenticate: ofAuth['Authenticate']! },
+      {
+        Authenticate: (_call: unknown, respond: sendUnaryData<unknown>) => {
+          this.logins++
+          systemTimers.after(this.loginMs, () => respond(null, { header: this.header, token: 't' }))
+        },
+      },
+    )
     this.server.addService(definitions['etcdserverpb.Maintenance'] as ServiceDefinition, {
       Status: unary(() => ({})),
     })
@@ -228,6 +241,15 @@ describe('etcd client against played members', () => {
       await hopeful.close()
       await new Promise(resolve => away.close(resolve))
     }
+  })
+
+  it('waits for a login that takes long instead of asking for it again', async () => {
+    a.loginMs = 1_500
+    const patient = await openEtcd([a.url, b.url], { requestTimeoutMs: 300, user: 'u', password: 'p' })
+    await assert.rejects(patient.get('/a'), { code: 'unavailable', message: /not answered the login yet/ })
+    await until('the login to come through', () => patient.get('/a'))
+    assert.deepEqual([a.logins, b.logins], [1, 0])
+    await patient.close()
   })
 
   it('a watch that is closed here says nothing about the member', async () => {

@@ -70,6 +70,8 @@ export class Host {
   #prober: Prober | undefined
   #serverTls: ServerTls | undefined
   #stopped: Promise<void> | undefined
+  /** Whether the log says that the store is away. */
+  #toldDown = false
 
   private constructor(options: HostOptions, owned: OwnedStore) {
     this.#options = options
@@ -135,15 +137,17 @@ export class Host {
     const known = new AbortController()
     await Promise.race([watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
     known.abort()
-    if (!this.store.connection.up)
+    this.#toldDown = !this.store.connection.up
+    if (this.#toldDown)
       this.#options.log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
   }
 
   #tellStore({ up, reason }: Connection): void {
     const { log } = this.#options
     const { kind } = this.store
-    if (up) log.info({ event: 'store.up' }, `the ${kind} store can be counted on again`)
-    else log.error({ event: 'store.down' }, `the ${kind} store cannot be counted on: ${reason}`)
+    if (!up) log.error({ event: 'store.down' }, `the ${kind} store cannot be counted on: ${reason}`)
+    else if (this.#toldDown) log.info({ event: 'store.up' }, `the ${kind} store can be counted on again`)
+    this.#toldDown = !up
   }
 
   async #startProxy(): Promise<void> {

@@ -274,11 +274,15 @@ class EtcdStore implements Store {
     throw cause
   }
 
-  /** With nothing but a quiet watch a hung member would go unnoticed, and so would a cluster that takes no writes. */
+  /**
+   * With nothing but a quiet watch a hung member would go unnoticed, and so would a cluster that takes no writes; and
+   * who has nothing to ask would not hear that the store is back.
+   */
   private async probeMember(): Promise<void> {
     const { clock, log } = this.options
-    if (this.probing || (this.watches.size === 0 && !this.tracker.hasFault)) return
-    const alarmsAreDue = this.tracker.hasFault || clock.nowMs() - this.askedAlarmsMs > alarmPeriodMs
+    const isDown = !this.tracker.current.up
+    if (this.probing || (this.watches.size === 0 && !isDown)) return
+    const alarmsAreDue = isDown || clock.nowMs() - this.askedAlarmsMs > alarmPeriodMs
     if (!alarmsAreDue && this.endpoints.silentMs < silenceMs) return
     this.probing = true
     try {

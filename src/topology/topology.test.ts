@@ -210,16 +210,16 @@ test('a report from before an outage of the store is no claim against what is se
   const promoted = facts({ role: 'primary', timeline: 2 })
   state.observe('a', { seq: 1, reachable: false, reason: 'it is gone', doubtedRevision: 1 })
   state.observe('b', { seq: 2, reachable: true, facts: promoted, doubtedRevision: 2 })
-  const during = buildTopology('test', state, defaults)
+  const during = buildTopology('test', state, settings)
   assert.deepEqual([during.primary, during.conflict], ['b', []])
   // The agent of a lives and says it again: then a is a primary that only cannot be reached from here.
   report('a', { role: 'primary' }, 3)
-  const after = buildTopology('test', state, defaults)
+  const after = buildTopology('test', state, settings)
   assert.deepEqual([after.primary, after.conflict], [undefined, ['a', 'b']])
 })
 
 test('a store that is away is an alarm', () => {
-  const topology = buildTopology('test', new ClusterState(keys), defaults)
+  const topology = buildTopology('test', new ClusterState(keys), settings)
   assert.equal(withStoreAlarm(topology, { up: true, sinceMs: 0, reason: undefined }), topology)
   const { alarms } = withStoreAlarm(topology, { up: false, sinceMs: 0, reason: 'gone' })
   assert.match(alarms[0] ?? '', /^the store is away: /)

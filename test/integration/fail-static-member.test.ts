@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { operationsBy } from '../../src/cli/operations.ts'
 import type { PostgresServer } from '../../src/demo/postgres.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { keysOf } from '../../src/topology/keys.ts'
@@ -29,7 +30,7 @@ describe('an etcd of one member, traffic goes on', need('etcd', 'etcdctl'), () =
     // Where nobody else knows it, it goes on without them.
     const elsewhere = await EtcdMember.beside(member!)
     const store = await openEtcd([elsewhere.url])
-    for (const weight of [2, 3, 4]) await setNodeWeight({ store, cluster: 'main' }, 'b', weight)
+    for (const weight of [2, 3, 4]) await setNodeWeight(operationsBy('test', store, 'main'), 'b', weight)
     await store.close()
     await fleet.etcd.compact(elsewhere)
     await elsewhere.kill()

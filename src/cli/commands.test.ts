@@ -62,11 +62,7 @@ test('every command has an example in its help', async () => {
   const nodes = ['list', 'add', 'remove', 'drain', 'resume', 'maintenance', 'weight']
   const settings = ['set', 'unset', 'edit', 'history', 'diff', 'rollback']
   const users = ['add', 'remove', 'list'].map(name => `store user ${name}`)
-  const below = [
-    ...nodes.map(name => `node ${name}`),
-    ...settings.map(name => `config ${name}`),
-    ...users,
-  ]
+  const below = [...nodes.map(name => `node ${name}`), ...settings.map(name => `config ${name}`), ...users]
   for (const command of [...commands, ...below]) {
     const io = recordingIo()
     assert.equal(await run(io, ...command.split(' '), '--help'), 0)

@@ -286,7 +286,8 @@ class EtcdStore implements Store {
     if (!alarmsAreDue && this.endpoints.silentMs < silenceMs) return
     this.probing = true
     try {
-      const call = { repeatable: true, limitMs: probeLimitMs }
+      // An answer alone would count for a member that has only old data.
+      const call = { repeatable: true, current: true, limitMs: probeLimitMs }
       const { errors } = await this.caller.call(methods.status, {}, call)
       this.askedAlarmsMs = clock.nowMs()
       const alarm = errors.map(error => / alarm:(\w+)/.exec(error)?.[1]).find(name => name !== undefined)

@@ -45,6 +45,14 @@ describe('commands that stay say what they miss, with exit code 2', () => {
       /proxy\.port and admin\.port are both 7000/,
     ],
     [['node', 'weight', 'b', '1001'], /Expected a whole number from 0 to 1000/],
+    [['store', 'init', '--proxy', 'p1'], /^error: it is not said how the users .*\nhint: .*--certificates/],
+    [
+      ['store', 'init', '--proxy', 'p1', '--certificates'],
+      /^error: only etcd has users and roles\nhint: .*--etcd/,
+    ],
+    [['store', 'user', 'add', 'agent', '--etcd', 'h:1'], /^error: an agent needs a name\nhint: .*its node/],
+    [['store', 'user', 'add', 'proxy', 'a@b', '--etcd', 'h:1'], /^error: "a@b" cannot be a name here/],
+    [['store', 'user', 'add', 'boss'], /Allowed choices are agent, proxy, operator/],
     [['node', 'add', 'b'], /missing required argument 'address'/],
   ]
   for (const [args, sentence] of cases) {

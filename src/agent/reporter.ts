@@ -70,7 +70,10 @@ export class Reporter {
     this.#options = options
     this.#key = keysOf(options.cluster).nodeStatus(options.node)
     this.#unsubscribe = options.store.onConnection(({ up }) => {
-      if (up) this.#kickIn(options.random.next() * comebackSpreadMs)
+      if (!up) return
+      // A store that is just back may fail once more: that is tried again soon.
+      this.#attempts = 0
+      this.#kickIn(options.random.next() * comebackSpreadMs)
     })
   }
 

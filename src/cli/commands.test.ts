@@ -45,6 +45,14 @@ describe('commands that stay say what they miss, with exit code 2', () => {
       /proxy\.port and admin\.port are both 7000/,
     ],
     [['node', 'weight', 'b', '1001'], /Expected a whole number from 0 to 1000/],
+    [['store', 'init', '--proxy', 'p1'], /^error: it is not said how the users .*\nhint: .*--certificates/],
+    [
+      ['store', 'init', '--proxy', 'p1', '--certificates'],
+      /^error: only etcd has users and roles\nhint: .*--etcd/,
+    ],
+    [['store', 'user', 'add', 'agent', '--etcd', 'h:1'], /^error: an agent needs a name\nhint: .*its node/],
+    [['store', 'user', 'add', 'proxy', 'a@b', '--etcd', 'h:1'], /^error: "a@b" cannot be a name here/],
+    [['store', 'user', 'add', 'boss'], /Allowed choices are agent, proxy, operator/],
     [['node', 'add', 'b'], /missing required argument 'address'/],
   ]
   for (const [args, sentence] of cases) {
@@ -61,7 +69,8 @@ test('every command has an example in its help', async () => {
   const commands = ['up', 'proxy', 'agent', 'status', 'store init', 'store dump']
   const nodes = ['list', 'add', 'remove', 'drain', 'resume', 'maintenance', 'weight']
   const settings = ['set', 'unset', 'edit', 'history', 'diff', 'rollback']
-  const below = [...nodes.map(name => `node ${name}`), ...settings.map(name => `config ${name}`)]
+  const users = ['add', 'remove', 'list'].map(name => `store user ${name}`)
+  const below = [...nodes.map(name => `node ${name}`), ...settings.map(name => `config ${name}`), ...users]
   for (const command of [...commands, ...below]) {
     const io = recordingIo()
     assert.equal(await run(io, ...command.split(' '), '--help'), 0)

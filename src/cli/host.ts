@@ -19,7 +19,8 @@ import { type Logger, setLogLevel } from '../runtime/log.ts'
 import { reachableHost } from '../runtime/network.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
-import type { Store } from '../store/store.ts'
+import type { Connection, Store } from '../store/store.ts'
+import { withStoreAlarm } from '../topology/store-alarm.ts'
 import type { Topology } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { configRows } from './console-config.ts'
@@ -70,6 +71,8 @@ export class Host {
   #prober: Prober | undefined
   #serverTls: ServerTls | undefined
   #stopped: Promise<void> | undefined
+  /** Whether the log says that the store is away. */
+  #toldDown = false
 
   private constructor(options: HostOptions, owned: OwnedStore) {
     this.#options = options
@@ -122,6 +125,7 @@ export class Host {
   async #start(owned: OwnedStore): Promise<void> {
     const { config, parts, log } = this.#options
     if (this.#watcher) await this.#awaitStore(this.#watcher)
+    this.#closers.push(this.store.onConnection(connection => this.#tellStore(connection)))
     if (parts.proxy) {
       await seedNodes(this.store, config, log)
       await this.#startProxy()
@@ -134,8 +138,17 @@ export class Host {
     const known = new AbortController()
     await Promise.race([watcher.ready, pause(systemTimers, storeWaitMs, known.signal)])
     known.abort()
-    if (!this.store.connection.up)
+    this.#toldDown = !this.store.connection.up
+    if (this.#toldDown)
       this.#options.log.warn({ event: 'store.down' }, 'the store is not reachable; starting without it')
+  }
+
+  #tellStore({ up, reason }: Connection): void {
+    const { log } = this.#options
+    const { kind } = this.store
+    if (!up) log.error({ event: 'store.down' }, `the ${kind} store cannot be counted on: ${reason}`)
+    else if (this.#toldDown) log.info({ event: 'store.up' }, `the ${kind} store can be counted on again`)
+    this.#toldDown = !up
   }
 
   async #startProxy(): Promise<void> {
@@ -266,7 +279,7 @@ export class Host {
       token: config.admin.token,
       sources: {
         version,
-        topology: () => this.watcher.current(),
+        topology: () => withStoreAlarm(this.watcher.current(), this.store.connection),
         store: () => this.store.connection,
         proxy:
           proxy &&

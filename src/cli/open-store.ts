@@ -1,10 +1,12 @@
 import { isAbsolute, resolve } from 'node:path'
 import type { Config } from '../config/schema.ts'
 import { systemClock } from '../runtime/clock.ts'
-import type { Logger } from '../runtime/log.ts'
+import { type Logger, silentLogger } from '../runtime/log.ts'
 import { systemRandom } from '../runtime/random.ts'
 import { systemTimers } from '../runtime/timers.ts'
 import { type EmbeddedStore, openEmbeddedStore } from '../store/embedded.ts'
+import type { EtcdStoreOptions } from '../store/etcd.ts'
+import type { EtcdAccess } from '../store/etcd-access.ts'
 import { openRemoteStore } from '../store/remote.ts'
 import type { Store } from '../store/store.ts'
 
@@ -39,11 +41,21 @@ function embeddedPath(path: string): string | undefined {
   return isAbsolute(path) ? path : resolve(path)
 }
 
-async function openEtcd({ store }: Config, log: Logger): Promise<Store> {
+async function openEtcd(config: Config, log: Logger): Promise<Store> {
   // gRPC takes longer to load than most commands take to run.
   const { openEtcdStore } = await import('../store/etcd.ts')
+  return openEtcdStore(etcdOptions(config, log))
+}
+
+/** Opens the users and roles of the etcd cluster that a configuration names. */
+export async function openAccess(config: Config): Promise<EtcdAccess> {
+  const { openEtcdAccess } = await import('../store/etcd-access.ts')
+  return openEtcdAccess(etcdOptions(config, silentLogger))
+}
+
+function etcdOptions({ store }: Config, log: Logger): EtcdStoreOptions {
   const { tls } = store
-  return openEtcdStore({
+  return {
     endpoints: store.endpoints,
     user: store.user,
     password: store.password,
@@ -56,5 +68,5 @@ async function openEtcd({ store }: Config, log: Logger): Promise<Store> {
     requestTimeoutMs: store.request_timeout,
     log,
     ...primitives,
-  })
+  }
 }

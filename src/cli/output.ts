@@ -18,6 +18,8 @@ export interface CommandIo {
   /** Rows of the terminal; undefined when standard output is not one. */
   height: number | undefined
   readFile: ReadFile
+  /** Asks whoever sits at the terminal for a secret, without showing it; undefined where nobody does. */
+  askSecret?: ((question: string) => Promise<string>) | undefined
 }
 
 export type CommandErrorCode =

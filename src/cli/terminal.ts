@@ -1,10 +1,12 @@
+import { createInterface } from 'node:readline'
+import { Writable } from 'node:stream'
 import { Command, CommanderError } from 'commander'
 import { readFileFromDisk } from '../config/files.ts'
-import { type CommandIo, exitCodeOf, printError, wantsColour } from './output.ts'
+import { CommandError, type CommandIo, exitCodeOf, printError, wantsColour } from './output.ts'
 
 /** The process's own standard streams and environment. */
 export function systemIo(): CommandIo {
-  const { stdout, stderr } = process
+  const { stdin, stdout, stderr } = process
   stdout.once('error', stopUnread)
   for (const stream of [stdout, stderr]) stream.on('error', () => undefined)
   return {
@@ -21,6 +23,25 @@ export function systemIo(): CommandIo {
       return stdout.isTTY ? stdout.rows || 24 : undefined
     },
     readFile: readFileFromDisk,
+    askSecret: stdin.isTTY ? askSecret : undefined,
+  }
+}
+
+/** Asks on standard error, so that results can go elsewhere, and shows nothing of what is typed. */
+async function askSecret(question: string): Promise<string> {
+  const { stdin, stderr } = process
+  stderr.write(question)
+  const output = new Writable({ write: (_chunk, _encoding, done) => done() })
+  const reader = createInterface({ input: stdin, output, terminal: true })
+  try {
+    return await new Promise((resolve, reject) => {
+      reader.once('line', resolve)
+      reader.once('close', () => reject(new CommandError('failed', 'nothing was entered')))
+      reader.once('SIGINT', () => reader.close())
+    })
+  } finally {
+    reader.close()
+    stderr.write('\n')
   }
 }
 

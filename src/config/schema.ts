@@ -349,5 +349,6 @@ export type SectionName = Exclude<keyof Config, 'cluster'>
 /** Variables that say where to look instead of setting a key. */
 export const commandVariables: Readonly<Record<string, string>> = {
   PGHERD_CONFIG: 'Configuration file, when `--config` is not given.',
+  PGHERD_NEW_PASSWORD: 'Password of the etcd user that `pgherd store user add` makes.',
   PGHERD_ADMIN_URL: 'Admin interface that commands talk to, when `--admin-url` is not given.',
 }

@@ -6,6 +6,7 @@ export class ConnectionTracker {
   private readonly clock: Clock
   private readonly listeners = new Set<(connection: Connection) => void>()
   private state: Connection
+  private fault: string | undefined
 
   constructor(clock: Clock, up: boolean, reason?: string) {
     this.clock = clock
@@ -17,7 +18,19 @@ export class ConnectionTracker {
   }
 
   becomeUp(): void {
-    if (!this.state.up) this.change({ up: true, sinceMs: this.clock.nowMs(), reason: undefined })
+    if (this.fault === undefined && !this.state.up)
+      this.change({ up: true, sinceMs: this.clock.nowMs(), reason: undefined })
+  }
+
+  get hasFault(): boolean {
+    return this.fault !== undefined
+  }
+
+  /** The store answers, but cannot be counted on: it is down until the fault is gone. */
+  setFault(reason: string | undefined): void {
+    this.fault = reason
+    if (reason === undefined) this.becomeUp()
+    else this.becomeDown(reason)
   }
 
   /** A later reason replaces an earlier one silently: only a change of `up` is told. */

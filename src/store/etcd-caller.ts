@@ -1,7 +1,7 @@
 import { type Client, type ClientDuplexStream, Metadata, type ServiceError } from '@grpc/grpc-js'
 import type { Clock } from '../runtime/clock.ts'
 import type { Random } from '../runtime/random.ts'
-import { pause, type Timers } from '../runtime/timers.ts'
+import { pause, type Timers, within } from '../runtime/timers.ts'
 import { Backoff } from './backoff.ts'
 import type { Endpoint, EtcdEndpoints } from './etcd-endpoints.ts'
 import { type Failure, failureOf } from './etcd-errors.ts'
@@ -25,12 +25,24 @@ export interface CallOptions {
   limitMs?: number
   /** Without a token: for asking for one. */
   anonymous?: boolean
+  /** The answer must be as new as anything seen before it was asked for. */
+  current?: boolean
   /** One message over a stream instead of a call, as etcd wants it for renewing a lease. */
   streamed?: boolean
 }
 
+/** Where there are several members, a request has time for this many of them. */
+const membersInTime = 3
 const pauseFirstMs = 50
-const pauseMaxMs = 1_000
+const pauseMaxMs = 500
+/** One attempt waits this long for a connection; the next one goes on with the same. */
+const connectLimitMs = 2_000
+/**
+ * How long a member has for a login at first, and at most. A password costs etcd tens of milliseconds of processor time,
+ * whether or not the asker still waits: a fleet that comes back at once must be patient, or nobody ever gets in.
+ */
+const loginFirstMs = 3_000
+const loginMaxMs = 30_000
 /** A token that is refused straight after it was renewed is a denial. */
 const renewalsMax = 2
 
@@ -50,7 +62,9 @@ export class EtcdCaller {
   private readonly options: EtcdCallerOptions
   private token: string | undefined
   private renewal: Promise<void> | undefined
+  private loginLimitMs = loginFirstMs
   private raftTerm = 0
+  private revision = 0
   private clusterId: string | undefined
 
   constructor(options: EtcdCallerOptions) {
@@ -89,26 +103,28 @@ export class EtcdCaller {
     limitMs: number,
   ): Promise<Failure | { result: Result }> {
     const { endpoints, clock } = this.options
-    const shareMs = endpoints.count === 1 ? limitMs : limitMs / 3
+    const shareMs = endpoints.count === 1 ? limitMs : limitMs / membersInTime
     const leftMs = (): number => Math.max(1, endMs - clock.nowMs())
-    let endpoint = endpoints.current
+    let endpoint: Endpoint | undefined
     let token: string | undefined
     let client: Client
     try {
       if (!call.anonymous) token = await this.currentToken(leftMs())
       endpoint = endpoints.current
-      client = await endpoints.connect(Math.min(shareMs, leftMs()))
+      client = await endpoints.connect(Math.min(shareMs, leftMs(), connectLimitMs))
     } catch (cause) {
       if (!(cause instanceof StoreError)) throw cause
       if (cause.code !== 'unavailable') return { kind: 'final', error: cause }
-      endpoints.leave(endpoint, cause)
+      // A login that is not done yet sees by itself to the members that it does not come through to.
+      if (endpoint) endpoints.leave(endpoint, cause)
       return { kind: 'member', error: cause, untouched: true }
     }
     const send: Send<Request, Result> = call.streamed ? sendStreamed : sendUnary
+    const seen = call.current ? this.revision : 0
     const timeoutMs = call.repeatable ? Math.min(shareMs, leftMs()) : leftMs()
     try {
       const result = await send(client, method, request, metadataOf(token), clock.wallMs() + timeoutMs)
-      this.check(endpoint, result.header)
+      this.check(endpoint, result.header, seen)
       endpoints.heard()
       return { result }
     } catch (cause) {
@@ -122,7 +138,7 @@ export class EtcdCaller {
       cause instanceof StoreError
         ? { kind: 'member', error: cause, untouched: false }
         : failureOf(endpoint.target, cause as ServiceError)
-    if (failure.kind === 'member') endpoints.leave(endpoint, failure.error)
+    if (failure.kind === 'member') endpoints.leave(endpoint, failure.error, failure.silent)
     else endpoints.heard()
     if (failure.kind === 'token') this.forget(token)
     return failure
@@ -140,11 +156,11 @@ export class EtcdCaller {
   }
 
   /**
-   * Refuses an answer from a member that is behind the newest raft term seen (a partition's other side) or
-   * belongs to another cluster.
+   * Refuses an answer from a member that is behind the newest raft term seen (a partition's other side), behind
+   * `revisionMin` (its data were restored from a backup) or belongs to another cluster.
    * @throws StoreError `unavailable`
    */
-  check(endpoint: Endpoint, header: Header | null): void {
+  check(endpoint: Endpoint, header: Header | null, revisionMin: number): void {
     if (!header) return
     const term = Number(header.raftTerm)
     // Zero where the server does not fill it in.
@@ -157,21 +173,34 @@ export class EtcdCaller {
     if (header.clusterId !== this.clusterId) {
       throw distrusted(endpoint, 'belongs to another cluster than the members seen before')
     }
+    const revision = Number(header.revision)
+    if (revision < revisionMin) {
+      throw distrusted(endpoint, `is at revision ${revision} although ${revisionMin} was seen`)
+    }
+    this.revision = Math.max(this.revision, revision)
   }
 
   private async currentToken(limitMs: number): Promise<string | undefined> {
-    const { user, password } = this.options
+    const { timers, user, password } = this.options
     if (user === undefined || this.token !== undefined) return this.token
-    this.renewal ??= this.authenticate(user, password ?? '', limitMs).finally(() => {
-      this.renewal = undefined
-    })
-    await this.renewal
+    if (!this.renewal) {
+      this.renewal = this.login(user, password ?? '').finally(() => {
+        this.renewal = undefined
+      })
+      // Everybody who waits for it may have given up by the time it fails.
+      this.renewal.catch(() => undefined)
+    }
+    await within(timers, limitMs, this.renewal, loginIsLate)
     return this.token
   }
 
-  private async authenticate(name: string, password: string, limitMs: number): Promise<void> {
+  private async login(name: string, password: string): Promise<void> {
+    const { endpoints } = this.options
+    const limitMs = this.loginLimitMs * (endpoints.count === 1 ? 1 : membersInTime)
     const call: CallOptions = { repeatable: true, anonymous: true, limitMs }
+    this.loginLimitMs = Math.min(2 * this.loginLimitMs, loginMaxMs)
     const { token } = await this.call(methods.authenticate, { name, password }, call)
+    this.loginLimitMs = loginFirstMs
     this.token = token
   }
 }
@@ -228,6 +257,13 @@ function distrusted(endpoint: Endpoint, why: string): StoreError {
   return new StoreError(
     'unavailable',
     `etcd at ${endpoint.target} ${why}: its answer is not used; if the cluster was rebuilt, restart this process`,
+  )
+}
+
+function loginIsLate(): StoreError {
+  return new StoreError(
+    'unavailable',
+    'etcd has not answered the login yet: check its load; client certificates cost it less than passwords',
   )
 }
 

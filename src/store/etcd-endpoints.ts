@@ -38,6 +38,9 @@ export interface EtcdEndpointsOptions {
  * members are found sooner by deadlines and the store's own probe.
  */
 const channelOptions = {
+  // How often a member that is away is tried, which gRPC jitters: not long after its return, and never in a hurry.
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 500,
   'grpc.keepalive_time_ms': 10_000,
   'grpc.keepalive_timeout_ms': 5_000,
   'grpc.keepalive_permit_without_calls': 1,
@@ -45,6 +48,25 @@ const channelOptions = {
   'grpc.enable_http_proxy': 0,
   'grpc.service_config_disable_resolution': 1,
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
+}
+
+/**
+ * A channel that has tried to connect for this long is replaced. When the first packet of a connection is lost, the
+ * system repeats it after 1 s, and then ever more rarely, up to minutes: a member whose network is back would be found
+ * late. Not shorter, because a member that everybody comes back to takes its time over each.
+ */
+const connectingMaxMs = 2_000
+/** The same for a channel that failed before it tried again: then gRPC does not tell what it is doing. */
+const failingMaxMs = 10_000
+
+/** The channel to one member. */
+interface Channel {
+  client: Client
+  credentialsText: string
+  /** Since when it has not stood, in monotonic ms; undefined while it does. */
+  awaySinceMs: number | undefined
+  /** It stood, and nothing came over it. */
+  silent: boolean
 }
 
 /** The members of an etcd cluster: one in use at a time, the next one when it fails. */
@@ -56,7 +78,7 @@ export class EtcdEndpoints {
   private inUse: Endpoint
   private client: Promise<Client> | undefined
   /** One a member for as long as the store is open: a channel that is closed while it fails comes to life again. */
-  private readonly clients = new Map<string, { client: Client; credentialsText: string }>()
+  private readonly channels = new Map<string, Channel>()
   private failuresInRow = 0
   private heardMs: number
   private closed = false
@@ -86,8 +108,13 @@ export class EtcdEndpoints {
     const endpoint = this.current
     this.client ??= this.open(endpoint)
     const client = await this.client
-    await ready(client, endpoint, this.options.clock.wallMs() + limitMs)
-    return client
+    const failure = await ready(client, this.options.clock.wallMs() + limitMs)
+    const channel = this.channels.get(endpoint.target)
+    if (channel?.client === client) {
+      channel.awaySinceMs = failure ? (channel.awaySinceMs ?? this.options.clock.nowMs()) : undefined
+    }
+    if (failure === undefined) return client
+    throw unreachable(endpoint.target, failure === 'late' ? 'no connection in time' : failure.reason)
   }
 
   /** An answer came. */
@@ -97,9 +124,14 @@ export class EtcdEndpoints {
     this.options.tracker.becomeUp()
   }
 
-  /** Gives `endpoint` up for the next one, unless that has happened already. */
-  leave(endpoint: Endpoint, cause: StoreError): void {
+  /**
+   * Gives `endpoint` up for the next one, unless that has happened already. `silent`: it did not answer in time, so
+   * that its connection is not to be trusted either.
+   */
+  leave(endpoint: Endpoint, cause: StoreError, silent = false): void {
     if (this.closed || endpoint !== this.current) return
+    const channel = this.channels.get(endpoint.target)
+    if (channel) channel.silent ||= silent
     this.failuresInRow++
     if (this.failuresInRow >= this.count) this.options.tracker.becomeDown(cause.message)
     this.index = (this.index + 1) % this.count
@@ -116,25 +148,32 @@ export class EtcdEndpoints {
   close(): void {
     this.closed = true
     this.client = undefined
-    for (const { client } of this.clients.values()) client.close()
-    this.clients.clear()
+    for (const { client } of this.channels.values()) client.close()
+    this.channels.clear()
   }
 
-  /** The member's channel; a new one when its TLS files have changed. */
+  /** The member's channel; a new one when its TLS files have changed, or nothing is to be expected of the old one. */
   private async open({ target, secure }: Endpoint): Promise<Client> {
-    const { tls } = this.options
+    const { clock, tls } = this.options
     const files = secure ? await readTlsFiles(tls ?? {}) : undefined
     if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
     const credentialsText = files ? files.map(String).join('\n') : ''
-    const known = this.clients.get(target)
-    if (known?.credentialsText === credentialsText) return known.client
+    const known = this.channels.get(target)
+    if (known && known.credentialsText === credentialsText && !this.isHopeless(known)) return known.client
     known?.client.close()
     const name = tls?.serverName
     const naming = name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {}
     const channelCredentials = files ? makeCredentials(files) : credentials.createInsecure()
     const client = new Client(target, channelCredentials, { ...channelOptions, ...naming })
-    this.clients.set(target, { client, credentialsText })
+    this.channels.set(target, { client, credentialsText, awaySinceMs: clock.nowMs(), silent: false })
     return client
+  }
+
+  private isHopeless({ awaySinceMs, client, silent }: Channel): boolean {
+    if (silent) return true
+    if (awaySinceMs === undefined) return false
+    const hasFailed = client.getChannel().getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE
+    return this.options.clock.nowMs() - awaySinceMs > (hasFailed ? failingMaxMs : connectingMaxMs)
   }
 }
 
@@ -188,23 +227,34 @@ function parseEndpoint(text: string, tlsGiven: boolean): Endpoint {
   return { target, secure: scheme ? scheme === 'https' : tlsGiven }
 }
 
-/** Waits for the channel to stand; a failed attempt to connect ends the wait, there may be a better member. */
-async function ready(client: Client, endpoint: Endpoint, deadlineWallMs: number): Promise<void> {
+/**
+ * Waits for the channel to stand; a failed attempt to connect ends the wait, there may be a better member. Resolves to
+ * what has failed, `late` when nothing has happened at all.
+ */
+async function ready(
+  client: Client,
+  deadlineWallMs: number,
+): Promise<undefined | 'late' | { reason: string }> {
   const channel = client.getChannel()
   for (;;) {
     const state = channel.getConnectivityState(true)
-    if (state === connectivityState.READY) return
-    if (state === connectivityState.SHUTDOWN) throw unreachable(endpoint.target, 'given up meanwhile')
+    if (state === connectivityState.READY) return undefined
+    if (state === connectivityState.SHUTDOWN) return { reason: 'given up meanwhile' }
     if (state === connectivityState.TRANSIENT_FAILURE) {
-      throw unreachable(endpoint.target, await connectError(client, deadlineWallMs))
+      return { reason: await connectError(client, deadlineWallMs) }
     }
-    await new Promise<void>((resolve, reject) => {
-      channel.watchConnectivityState(state, deadlineWallMs, error => {
-        if (error) reject(unreachable(endpoint.target, 'no connection in time'))
-        else resolve()
-      })
+    const isLate = await new Promise<boolean>(resolve => {
+      channel.watchConnectivityState(state, deadlineWallMs, error => resolve(error !== undefined))
     })
+    if (isLate) return 'late'
   }
+}
+
+/** What gRPC says around the error itself is of no use to anybody. */
+function lastErrorIn(details: string): string {
+  return details
+    .replace(/^No connection established\. Last error: (Error: )?/, '')
+    .replace(/\.? Resolution note:.*$/s, '')
 }
 
 /** The channel does not say why it failed, a call on it does. Status changes nothing if it goes through after all. */
@@ -212,7 +262,7 @@ function connectError(client: Client, deadlineWallMs: number): Promise<string> {
   const { path, serialize, deserialize } = methods.status
   return new Promise(resolve => {
     client.makeUnaryRequest(path, serialize, deserialize, {}, { deadline: deadlineWallMs }, error =>
-      resolve(error?.details ?? 'it came back just now'),
+      resolve(error ? lastErrorIn(error.details) : 'it came back just now'),
     )
   })
 }

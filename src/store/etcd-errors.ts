@@ -7,8 +7,11 @@ export type Failure =
   | { kind: 'final'; error: StoreError }
   /** The token is no longer good; the request was refused before anything was done. */
   | { kind: 'token'; error: StoreError }
-  /** This member did not do it. `untouched`: it certainly changed nothing, so the request may be sent again. */
-  | { kind: 'member'; error: StoreError; untouched: boolean }
+  /**
+   * This member did not do it. `untouched`: it certainly changed nothing, so the request may be sent again. `silent`: it
+   * did not answer in time.
+   */
+  | { kind: 'member'; error: StoreError; untouched: boolean; silent?: boolean }
 
 /** Sorts a failure by gRPC status and etcd's own wording (the `rpctypes` errors of its server). */
 export function failureOf(target: string, cause: ServiceError): Failure {
@@ -38,6 +41,7 @@ export function failureOf(target: string, cause: ServiceError): Failure {
     case status.FAILED_PRECONDITION:
       // A user is configured, but etcd would let anybody in: better to hear of it.
       if (says('authentication is not enabled')) return { kind: 'final', error: denied(details, cause) }
+      if (/user|role|permission/.test(details)) return final('invalid', 'see what is there now')
       return member(target, cause, false)
     case status.RESOURCE_EXHAUSTED:
       if (says('space exceeded')) return final('full', 'compact, defragment and disarm the NOSPACE alarm')
@@ -64,7 +68,7 @@ function member(target: string, cause: ServiceError, untouched: boolean): Failur
     `etcd at ${target} did not carry out a request (${cause.details}): it is tried elsewhere where that is safe`,
     { cause },
   )
-  return { kind: 'member', error, untouched }
+  return { kind: 'member', error, untouched, silent: cause.code === status.DEADLINE_EXCEEDED }
 }
 
 function denied(details: string, cause: ServiceError): StoreError {

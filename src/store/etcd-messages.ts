@@ -64,6 +64,17 @@ export interface AuthenticateAnswer extends Answer {
   token: string
 }
 
+export interface StatusAnswer extends Answer {
+  /** What is wrong with the cluster, such as `memberID:1 alarm:NOSPACE`. */
+  errors: string[]
+}
+
+export interface PermissionMessage {
+  permType: 'READ' | 'WRITE' | 'READWRITE'
+  key: Buffer
+  rangeEnd: Buffer
+}
+
 type Fields = Record<string, [id: number, type: string, rule?: 'repeated']>
 
 function message(fields: Fields): object {
@@ -90,6 +101,57 @@ const kv = {
     ...message({ type: [1, 'EventType'], kv: [2, 'KeyValue'] }),
     nested: { EventType: { values: { PUT: 0, DELETE: 1 } } },
   },
+}
+
+const auth = {
+  UserAddOptions: message({ noPassword: [1, 'bool'] }),
+  Permission: {
+    ...message({ permType: [1, 'Type'], key: [2, 'bytes'], rangeEnd: [3, 'bytes'] }),
+    nested: { Type: { values: { READ: 0, WRITE: 1, READWRITE: 2 } } },
+  },
+}
+
+/** An answer that says nothing but that it was done. */
+const done = message({ header: [1, 'ResponseHeader'] })
+
+const authMessages = {
+  AuthenticateRequest: message({ name: [1, 'string'], password: [2, 'string'] }),
+  AuthenticateResponse: message({ header: [1, 'ResponseHeader'], token: [2, 'string'] }),
+  AuthEnableRequest: message({}),
+  AuthEnableResponse: done,
+  AuthUserAddRequest: message({
+    name: [1, 'string'],
+    password: [2, 'string'],
+    options: [3, 'authpb.UserAddOptions'],
+  }),
+  AuthUserAddResponse: done,
+  AuthUserGetRequest: message({ name: [1, 'string'] }),
+  AuthUserGetResponse: message({ header: [1, 'ResponseHeader'], roles: [2, 'string', 'repeated'] }),
+  AuthUserListRequest: message({}),
+  AuthUserListResponse: message({ header: [1, 'ResponseHeader'], users: [2, 'string', 'repeated'] }),
+  AuthUserDeleteRequest: message({ name: [1, 'string'] }),
+  AuthUserDeleteResponse: done,
+  AuthUserGrantRoleRequest: message({ user: [1, 'string'], role: [2, 'string'] }),
+  AuthUserGrantRoleResponse: done,
+  AuthRoleAddRequest: message({ name: [1, 'string'] }),
+  AuthRoleAddResponse: done,
+  AuthRoleGetRequest: message({ role: [1, 'string'] }),
+  AuthRoleGetResponse: message({
+    header: [1, 'ResponseHeader'],
+    perm: [2, 'authpb.Permission', 'repeated'],
+  }),
+  AuthRoleListRequest: message({}),
+  AuthRoleListResponse: message({ header: [1, 'ResponseHeader'], roles: [2, 'string', 'repeated'] }),
+  AuthRoleDeleteRequest: message({ role: [1, 'string'] }),
+  AuthRoleDeleteResponse: done,
+  AuthRoleGrantPermissionRequest: message({ name: [1, 'string'], perm: [2, 'authpb.Permission'] }),
+  AuthRoleGrantPermissionResponse: done,
+  AuthRoleRevokePermissionRequest: message({
+    role: [1, 'string'],
+    key: [2, 'bytes'],
+    rangeEnd: [3, 'bytes'],
+  }),
+  AuthRoleRevokePermissionResponse: done,
 }
 
 const messages = {
@@ -136,10 +198,9 @@ const messages = {
   LeaseRevokeResponse: message({ header: [1, 'ResponseHeader'] }),
   LeaseKeepAliveRequest: message({ ID: [1, 'int64'] }),
   LeaseKeepAliveResponse: message({ header: [1, 'ResponseHeader'], ID: [2, 'int64'], TTL: [3, 'int64'] }),
-  AuthenticateRequest: message({ name: [1, 'string'], password: [2, 'string'] }),
-  AuthenticateResponse: message({ header: [1, 'ResponseHeader'], token: [2, 'string'] }),
+  ...authMessages,
   StatusRequest: message({}),
-  StatusResponse: message({ header: [1, 'ResponseHeader'] }),
+  StatusResponse: message({ header: [1, 'ResponseHeader'], errors: [8, 'string', 'repeated'] }),
 }
 
 function method(request: string, stream = false): object {
@@ -160,14 +221,34 @@ const services = {
       LeaseKeepAlive: method('LeaseKeepAlive', true),
     },
   },
-  Auth: { methods: { Authenticate: method('Authenticate') } },
+  Auth: {
+    methods: {
+      Authenticate: method('Authenticate'),
+      AuthEnable: method('AuthEnable'),
+      UserAdd: method('AuthUserAdd'),
+      UserGet: method('AuthUserGet'),
+      UserList: method('AuthUserList'),
+      UserDelete: method('AuthUserDelete'),
+      UserGrantRole: method('AuthUserGrantRole'),
+      RoleAdd: method('AuthRoleAdd'),
+      RoleGet: method('AuthRoleGet'),
+      RoleList: method('AuthRoleList'),
+      RoleDelete: method('AuthRoleDelete'),
+      RoleGrantPermission: method('AuthRoleGrantPermission'),
+      RoleRevokePermission: method('AuthRoleRevokePermission'),
+    },
+  },
   Maintenance: { methods: { Status: method('Status') } },
 }
 
 /** The services as gRPC describes them, for a client and for a test's server alike. */
 export const definitions = fromJSON(
   {
-    nested: { mvccpb: { nested: kv }, etcdserverpb: { nested: { ...messages, ...services } } },
+    nested: {
+      mvccpb: { nested: kv },
+      authpb: { nested: auth },
+      etcdserverpb: { nested: { ...messages, ...services } },
+    },
   } as Parameters<typeof fromJSON>[0],
   { longs: String, enums: String, defaults: true },
 )
@@ -199,5 +280,27 @@ export const methods = {
   leaseRevoke: methodOf<{ ID: string }, Answer>('Lease', 'LeaseRevoke'),
   leaseKeepAlive: methodOf<{ ID: string }, LeaseAnswer>('Lease', 'LeaseKeepAlive'),
   authenticate: methodOf<{ name: string; password: string }, AuthenticateAnswer>('Auth', 'Authenticate'),
-  status: methodOf<Record<string, never>, Answer>('Maintenance', 'Status'),
+  status: methodOf<Record<string, never>, StatusAnswer>('Maintenance', 'Status'),
+}
+
+/** Administration of users and roles. */
+export const authMethods = {
+  enable: methodOf<Record<string, never>, Answer>('Auth', 'AuthEnable'),
+  userAdd: methodOf<{ name: string; password: string; options: { noPassword: boolean } }, Answer>(
+    'Auth',
+    'UserAdd',
+  ),
+  userGet: methodOf<{ name: string }, Answer & { roles: string[] }>('Auth', 'UserGet'),
+  userList: methodOf<Record<string, never>, Answer & { users: string[] }>('Auth', 'UserList'),
+  userDelete: methodOf<{ name: string }, Answer>('Auth', 'UserDelete'),
+  userGrantRole: methodOf<{ user: string; role: string }, Answer>('Auth', 'UserGrantRole'),
+  roleAdd: methodOf<{ name: string }, Answer>('Auth', 'RoleAdd'),
+  roleGet: methodOf<{ role: string }, Answer & { perm: PermissionMessage[] }>('Auth', 'RoleGet'),
+  roleList: methodOf<Record<string, never>, Answer & { roles: string[] }>('Auth', 'RoleList'),
+  roleDelete: methodOf<{ role: string }, Answer>('Auth', 'RoleDelete'),
+  roleGrant: methodOf<{ name: string; perm: PermissionMessage }, Answer>('Auth', 'RoleGrantPermission'),
+  roleRevoke: methodOf<{ role: string; key: Buffer; rangeEnd: Buffer }, Answer>(
+    'Auth',
+    'RoleRevokePermission',
+  ),
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { type AddressInfo, createServer } from 'node:net'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import {
   Server,
@@ -11,6 +12,8 @@ import {
 } from '@grpc/grpc-js'
 import { Collector, openEtcd, put, write } from '../../test/support/stores.ts'
 import { until } from '../../test/support/wait.ts'
+import { systemClock } from '../runtime/clock.ts'
+import { systemTimers } from '../runtime/timers.ts'
 import { definitions } from './etcd-messages.ts'
 import type { Store } from './store.ts'
 
@@ -28,6 +31,8 @@ class PlayedMember {
   txns = 0
   onRange: () => Reply = () => ({ kvs: [] })
   onTxn: () => Reply = () => ({ succeeded: true })
+  logins = 0
+  loginMs = 0
   onWatch: (stream: ServerDuplexStream<unknown, object>, fromRevision: number) => void = () => undefined
   private readonly server = new Server()
 
@@ -59,6 +64,16 @@ class PlayedMember {
         })
       },
     })
+    const ofAuth = definitions['etcdserverpb.Auth'] as ServiceDefinition
+    this.server.addService(
+      { Authenticate: ofAuth['Authenticate']! },
+      {
+        Authenticate: (_call: unknown, respond: sendUnaryData<unknown>) => {
+          this.logins++
+          systemTimers.after(this.loginMs, () => respond(null, { header: this.header, token: 't' }))
+        },
+      },
+    )
     this.server.addService(definitions['etcdserverpb.Maintenance'] as ServiceDefinition, {
       Status: unary(() => ({})),
     })
@@ -107,6 +122,30 @@ describe('etcd client against played members', () => {
       code: 'unavailable',
       message: /raft term [34] although 5 was seen/,
     })
+  })
+
+  it('does not believe a member whose data are older than what was seen, neither in answers nor in a watch', async () => {
+    a.header = { ...a.header, revision: '20' }
+    assert.equal((await store.get('/a')).revision, 20)
+    a.header = { ...a.header, revision: '19' }
+    b.header = { ...b.header, revision: '21' }
+    assert.equal((await store.list('/')).revision, 21)
+    b.header = { ...b.header, revision: '20' }
+    const message = /revision (19|20) although 21 was seen.*restart this process/
+    await assert.rejects(store.get('/a'), { code: 'unavailable', message })
+    assert.equal(store.connection.up, false)
+    // A write's outcome is unknown then: it may have been taken by whoever has the newer data.
+    await assert.rejects(write(store, put('/a', '1')), { code: 'unavailable', message: /is unknown/ })
+    const asked: string[] = []
+    for (const [name, member] of Object.entries({ a, b })) member.onWatch = () => asked.push(name)
+    const watch = new Collector(store, '/', 22)
+    await until('both to be asked', () => asked.includes('a') && asked.includes('b'))
+    assert.equal(store.connection.up, false)
+    const told: { header: object; events: object[] } = { header: {}, events: [event(22)] }
+    a.header = { ...a.header, revision: '22' }
+    a.onWatch = stream => stream.write({ ...told, header: a.header })
+    await watch.reaches(22)
+    watch.close()
   })
 
   it('does not believe a member of another cluster', async () => {
@@ -176,6 +215,41 @@ describe('etcd client against played members', () => {
     )
     assert.equal(asked[0], 5)
     assert.deepEqual(asked.slice(1), [8, 9, 9])
+  })
+
+  it('tries a member that is away rarely, however many want something of it', async () => {
+    let connections = 0
+    const away = createServer(socket => {
+      connections++
+      socket.destroy()
+    })
+    await new Promise<void>(resolve => away.listen(0, '127.0.0.1', resolve))
+    const hopeful = await openEtcd([`127.0.0.1:${(away.address() as AddressInfo).port}`])
+    try {
+      const watches = [1, 2, 3].map(from => new Collector(hopeful, '/', from))
+      let failures = 0
+      const fromMs = systemClock.nowMs()
+      while (systemClock.nowMs() < fromMs + 3_000) {
+        const asked = [1, 2, 3, 4].map(() => write(hopeful, put('/a', '1')).catch(() => failures++))
+        await Promise.all(asked)
+      }
+      const seconds = (systemClock.nowMs() - fromMs) / 1000
+      assert.ok(failures > 0)
+      assert.ok(connections > 0 && connections < 8 + 4 * seconds, `${connections} in ${seconds} s`)
+      for (const watch of watches) watch.close()
+    } finally {
+      await hopeful.close()
+      await new Promise(resolve => away.close(resolve))
+    }
+  })
+
+  it('waits for a login that takes long instead of asking for it again', async () => {
+    a.loginMs = 1_500
+    const patient = await openEtcd([a.url, b.url], { requestTimeoutMs: 300, user: 'u', password: 'p' })
+    await assert.rejects(patient.get('/a'), { code: 'unavailable', message: /not answered the login yet/ })
+    await until('the login to come through', () => patient.get('/a'))
+    assert.deepEqual([a.logins, b.logins], [1, 0])
+    await patient.close()
   })
 
   it('a watch that is closed here says nothing about the member', async () => {

@@ -1,7 +1,7 @@
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
-import type { Random } from '../runtime/random.ts'
+import { jittered, type Random } from '../runtime/random.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { checkKey, checkTransaction, checkTtl } from './check.ts'
 import { ConnectionTracker } from './connection.ts'
@@ -51,6 +51,10 @@ const silenceMs = 2_000
 /** How often that is looked at. */
 const probePeriodMs = 1_000
 const probeLimitMs = 2_000
+/** How often etcd is asked whether it has raised an alarm: then it answers, and takes no writes. */
+const alarmPeriodMs = 5_000
+/** How long a watch waits for a connection; the next attempt goes on with the same one. */
+const connectLimitMs = 500
 
 /**
  * A store in an etcd cluster (v3 API). Does not wait for a connection: `connection` says when there is one.
@@ -71,12 +75,17 @@ class EtcdStore implements Store {
   private readonly leases = new Set<KeptLease>()
   private readonly probe: Timer
   private probing = false
+  private askedAlarmsMs: number
   private closed = false
 
   constructor(options: EtcdStoreOptions) {
     const { endpoints, user, password, tls, requestTimeoutMs, clock, timers, random, log } = options
     this.options = options
     this.tracker = new ConnectionTracker(clock, false, 'etcd was not asked anything yet')
+    this.tracker.subscribe(({ up }) => {
+      if (up) for (const watch of this.watches) watch.retryNow()
+    })
+    this.askedAlarmsMs = clock.nowMs()
     const onMove = (reason: string): void => {
       for (const watch of this.watches) watch.reconnect(reason)
     }
@@ -90,7 +99,7 @@ class EtcdStore implements Store {
       timers,
       random,
     })
-    this.probe = timers.every(probePeriodMs, () => void this.probeSilentMember())
+    this.probe = timers.every(jittered(random, probePeriodMs), () => void this.probeMember())
   }
 
   async get(key: string): Promise<{ entry: Entry | undefined; revision: number }> {
@@ -99,7 +108,7 @@ class EtcdStore implements Store {
     const { kvs, header } = await this.caller.call(
       methods.range,
       { key: Buffer.from(key) },
-      { repeatable: true },
+      { repeatable: true, current: true },
     )
     const [found] = kvs
     return { entry: found && entryOf(found), revision: Number(header?.revision) }
@@ -107,7 +116,8 @@ class EtcdStore implements Store {
 
   async list(prefix: string): Promise<{ entries: Entry[]; revision: number }> {
     this.assertOpen()
-    const { kvs, header } = await this.caller.call(methods.range, rangeOf(prefix), { repeatable: true })
+    const call = { repeatable: true, current: true }
+    const { kvs, header } = await this.caller.call(methods.range, rangeOf(prefix), call)
     return { entries: kvs.map(entryOf), revision: Number(header?.revision) }
   }
 
@@ -116,11 +126,9 @@ class EtcdStore implements Store {
     checkTransaction(transaction)
     const compare = transaction.compares.map(compareMessage)
     const success = transaction.writes.map(operationMessage)
-    const { succeeded, header } = await this.caller.call(
-      methods.txn,
-      { compare, success },
-      { repeatable: false },
-    )
+    const call = { repeatable: false, current: true }
+    const asked = this.caller.call(methods.txn, { compare, success }, call)
+    const { succeeded, header } = await asked.catch((cause: unknown) => this.failedWrite(cause))
     return { applied: succeeded, revision: Number(header?.revision) }
   }
 
@@ -203,7 +211,7 @@ class EtcdStore implements Store {
   private async openWatch(prefix: string, fromRevision: number, sink: WatchSink): Promise<() => void> {
     const { metadata, token } = await this.caller.streamMetadata()
     const endpoint = this.endpoints.current
-    const client = await this.endpoints.connect(probeLimitMs).catch((cause: unknown) => {
+    const client = await this.endpoints.connect(connectLimitMs).catch((cause: unknown) => {
       if (cause instanceof StoreError && cause.code === 'unavailable') this.endpoints.leave(endpoint, cause)
       throw cause
     })
@@ -222,7 +230,8 @@ class EtcdStore implements Store {
     stream.on('data', (answer: WatchAnswer) => {
       if (over) return
       try {
-        this.caller.check(endpoint, answer.header)
+        // Of what is to come nothing was seen yet: a member that is further behind would keep silent for long.
+        this.caller.check(endpoint, answer.header, answer.created ? fromRevision - 1 : 0)
       } catch (cause) {
         this.endpoints.leave(endpoint, cause as StoreError)
         return end(cause as StoreError)
@@ -245,7 +254,7 @@ class EtcdStore implements Store {
       if (over) return
       const failure = failureOf(endpoint.target, cause)
       if (failure.kind === 'token') this.caller.forget(token)
-      if (failure.kind === 'member') this.endpoints.leave(endpoint, failure.error)
+      if (failure.kind === 'member') this.endpoints.leave(endpoint, failure.error, failure.silent)
       sink.ended(failure.error)
     })
     stream.write({ createRequest: { ...rangeOf(prefix), startRevision: fromRevision } })
@@ -259,18 +268,41 @@ class EtcdStore implements Store {
     return new StoreError('denied', `etcd canceled a watch (${reason}): check the role's permissions`)
   }
 
-  /** With nothing but a quiet watch a hung member would go unnoticed. */
-  private async probeSilentMember(): Promise<void> {
-    if (this.probing || this.watches.size === 0 || this.endpoints.silentMs < silenceMs) return
+  /** Whoever writes hears of a full database first. */
+  private failedWrite(cause: unknown): never {
+    if (cause instanceof StoreError && cause.code === 'full') this.tracker.setFault(faultOf('NOSPACE'))
+    throw cause
+  }
+
+  /**
+   * With nothing but a quiet watch a hung member would go unnoticed, and so would a cluster that takes no writes; and
+   * who has nothing to ask would not hear that the store is back.
+   */
+  private async probeMember(): Promise<void> {
+    const { clock, log } = this.options
+    const isDown = !this.tracker.current.up
+    if (this.probing || (this.watches.size === 0 && !isDown)) return
+    const alarmsAreDue = isDown || clock.nowMs() - this.askedAlarmsMs > alarmPeriodMs
+    if (!alarmsAreDue && this.endpoints.silentMs < silenceMs) return
     this.probing = true
     try {
-      await this.caller.call(methods.status, {}, { repeatable: true, limitMs: probeLimitMs })
+      // An answer alone would count for a member that has only old data.
+      const call = { repeatable: true, current: true, limitMs: probeLimitMs }
+      const { errors } = await this.caller.call(methods.status, {}, call)
+      this.askedAlarmsMs = clock.nowMs()
+      const alarm = errors.map(error => / alarm:(\w+)/.exec(error)?.[1]).find(name => name !== undefined)
+      if (alarm !== undefined || this.tracker.hasFault) this.tracker.setFault(alarm && faultOf(alarm))
     } catch (cause) {
-      this.options.log.debug({ event: 'store.probe', err: cause }, 'etcd gives no sign of life')
+      log.debug({ event: 'store.probe', err: cause }, 'etcd gives no sign of life')
     } finally {
       this.probing = false
     }
   }
+}
+
+function faultOf(alarm: string): string {
+  const advice = alarm === 'NOSPACE' ? ': compact, defragment and disarm it' : ''
+  return `etcd has raised the alarm ${alarm} and takes no writes${advice}`
 }
 
 /** Every key that starts with `prefix`, as etcd's half-open range of bytes. */

@@ -59,7 +59,7 @@ describe('mirror', () => {
     const store = new PlayedStore()
     const { time, calls, following } = start(store)
     await time.pass(60_000)
-    assert.ok(store.lists > 10 && store.lists < 30, `${store.lists} times`)
+    assert.ok(store.lists > 40 && store.lists < 90, `${store.lists} times`)
     store.listing = { entries: [entry('/a', '1', 4)], revision: 7 }
     await time.pass(6_000)
     await following.ready

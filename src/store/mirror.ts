@@ -25,7 +25,7 @@ export interface Mirror {
 }
 
 const retryFirstMs = 100
-const retryMaxMs = 5_000
+const retryMaxMs = 1_000
 
 /**
  * Follows the current contents under `prefix`: lists, then watches, and lists again whenever the store no longer

@@ -31,7 +31,10 @@ export interface Store {
    */
   watch(prefix: string, fromRevision: number, handler: WatchHandler): Watch
 
-  /** Whether the last exchange with the store succeeded, and since when (monotonic ms) that is so. */
+  /**
+   * Whether what is read can be counted on to be what is written: the last exchange with the store succeeded, and it
+   * takes writes. And since when (monotonic ms) that is so.
+   */
   readonly connection: Connection
 
   /** Called on every change of `connection.up`. Returns the function that unsubscribes. */

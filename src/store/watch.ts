@@ -29,7 +29,7 @@ export interface ResumingWatchOptions {
 }
 
 const retryFirstMs = 50
-const retryMaxMs = 1_000
+const retryMaxMs = 250
 
 /**
  * A watch over connections that come and go: after each break it goes on from the last revision it has
@@ -42,6 +42,7 @@ export class ResumingWatch implements Watch {
   /** The next revision that was not delivered. */
   private next: number
   private attempt: WatchAttempt | undefined
+  private waiting: AbortController | undefined
 
   constructor(options: ResumingWatchOptions) {
     this.options = options
@@ -53,6 +54,7 @@ export class ResumingWatch implements Watch {
   close(): void {
     if (this.closed.signal.aborted) return
     this.closed.abort()
+    this.waiting?.abort()
     this.attempt?.end(new StoreError('closed', 'the watch was closed'))
     this.options.onClose()
   }
@@ -60,6 +62,11 @@ export class ResumingWatch implements Watch {
   /** Breaks the present connection off and goes on over a new one. */
   reconnect(reason: string): void {
     this.attempt?.end(new StoreError('unavailable', reason))
+  }
+
+  /** Does not wait any longer before the next connection: the store has answered somebody else. */
+  retryNow(): void {
+    this.waiting?.abort()
   }
 
   private async run(): Promise<void> {
@@ -77,8 +84,11 @@ export class ResumingWatch implements Watch {
       const cause = await attempt.over
       if (this.closed.signal.aborted) return
       log.debug({ event: 'store.watch', err: cause, next: this.next }, 'a watch was broken off and goes on')
-      const spreadMs = random.next() * (handler.spreadMs?.() ?? 0)
-      await pause(timers, this.backoff.nextMs() + spreadMs, this.closed.signal)
+      this.waiting = new AbortController()
+      await pause(timers, this.backoff.nextMs(), this.waiting.signal)
+      this.waiting = undefined
+      // Also for one that need not wait: it is not the only one to hear that the store is back.
+      await pause(timers, random.next() * (handler.spreadMs?.() ?? 0), this.closed.signal)
     }
   }
 

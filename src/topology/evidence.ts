@@ -5,7 +5,7 @@ import type { NodeFacts, NodeIntent, NodeStatus, Observation, TopologyNode } fro
 export interface Evidence {
   name: string
   intent: NodeIntent | undefined
-  /** The agent's report while its lease lives. */
+  /** The agent's report while its lease lives, unless an outage of the store puts it in doubt. */
   live: NodeStatus | undefined
   /** The agent's newest report, living or not. */
   last: NodeStatus | undefined
@@ -25,9 +25,11 @@ export interface Known {
 /** What is known of a node now; `before` itself when that is still all. */
 export function knownOf(state: ClusterState, name: string, before: Known | undefined): Known {
   const intent = state.nodeIntents.get(name)?.value
-  const live = state.nodeStatuses.get(name)?.value
   const last = state.lastStatuses.get(name)?.value
   const seen = state.observations.get(name)
+  const report = state.nodeStatuses.get(name)
+  const isDoubted = report && report.modRevision <= (seen?.doubtedRevision ?? -1)
+  const live = isDoubted ? undefined : report?.value
   const then = before?.evidence
   const isSame =
     then && then.intent === intent && then.live === live && then.last === last && then.seen === seen

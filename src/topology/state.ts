@@ -96,6 +96,7 @@ export class ClusterState {
     if (known && known.seq >= observation.seq) return false
     this.observations.set(name, observation)
     if (!known || known.reachable !== observation.reachable) return true
+    if (known.doubtedRevision !== observation.doubtedRevision) return true
     const [before, after] = [known.facts, observation.facts]
     return before === undefined || after === undefined || factsDecide(before, after)
   }

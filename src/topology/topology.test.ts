@@ -6,6 +6,7 @@ import { applyChange, changeOf } from './change.ts'
 import { encode } from './codec.ts'
 import { keysOf } from './keys.ts'
 import { ClusterState } from './state.ts'
+import { withStoreAlarm } from './store-alarm.ts'
 import { buildTopology, TopologyBuilder } from './topology.ts'
 import type { FleetSettings, Leader, NodeFacts, NodeIntent, NodeStatus, Topology } from './types.ts'
 
@@ -196,6 +197,33 @@ test('an agent that says primary counts as a claim even where its server cannot 
     says('b', { role: 'primary', timeline: 2 }),
   )
   assert.deepEqual(writable(topology), [])
+})
+
+test('a report from before an outage of the store is no claim against what is seen, a later one is', () => {
+  const state = new ClusterState(keys)
+  const report = (name: string, over: Partial<NodeStatus>, modRevision: number): void => {
+    const value = encode(status({ host: name, ...over }))
+    state.put({ key: keys.nodeStatus(name), value, createRevision: 1, modRevision, leaseId: '1' })
+  }
+  report('a', { role: 'primary' }, 1)
+  report('b', {}, 2)
+  const promoted = facts({ role: 'primary', timeline: 2 })
+  state.observe('a', { seq: 1, reachable: false, reason: 'it is gone', doubtedRevision: 1 })
+  state.observe('b', { seq: 2, reachable: true, facts: promoted, doubtedRevision: 2 })
+  const during = buildTopology('test', state, settings)
+  assert.deepEqual([during.primary, during.conflict], ['b', []])
+  // The agent of a lives and says it again: then a is a primary that only cannot be reached from here.
+  report('a', { role: 'primary' }, 3)
+  const after = buildTopology('test', state, settings)
+  assert.deepEqual([after.primary, after.conflict], [undefined, ['a', 'b']])
+})
+
+test('a store that is away is an alarm', () => {
+  const topology = buildTopology('test', new ClusterState(keys), settings)
+  assert.equal(withStoreAlarm(topology, { up: true, sinceMs: 0, reason: undefined }), topology)
+  const { alarms } = withStoreAlarm(topology, { up: false, sinceMs: 0, reason: 'gone' })
+  assert.match(alarms[0] ?? '', /^the store is away: /)
+  assert.deepEqual(alarms.slice(1), topology.alarms)
 })
 
 test('a silent agent ejects nobody: the last known role stays until the server itself is asked', () => {

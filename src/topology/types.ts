@@ -159,6 +159,11 @@ export interface Observation {
   reason?: string
   /** When reachable, now; else as it was the last time, if ever. */
   facts?: NodeFacts
+  /**
+   * Reports of the agent up to this revision may be from before an outage of the store: they do not count beside this.
+   * Absent where there is no such doubt.
+   */
+  doubtedRevision?: number
 }
 
 /** One node as routing sees it, with the reasons for what it may do. */

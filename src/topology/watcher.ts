@@ -7,9 +7,9 @@ import type { Connection, Entry, Store } from '../store/store.ts'
 import { keysOf } from './keys.ts'
 import { Pace } from './pace.ts'
 import { spreadOf } from './spread.ts'
-import { ClusterState } from './state.ts'
+import { ClusterState, type Versioned } from './state.ts'
 import { TopologyBuilder } from './topology.ts'
-import type { Observation, ProxyStatus, RoutingSettings, Topology } from './types.ts'
+import type { NodeStatus, Observation, ProxyStatus, RoutingSettings, Topology } from './types.ts'
 
 export interface WatcherOptions {
   store: Store
@@ -71,9 +71,9 @@ export class TopologyWatcher {
     return [...this.#state.proxyStatuses.values()].map(({ value }) => value)
   }
 
-  /** Names of nodes whose agent reports now. */
-  hasLiveAgent(name: string): boolean {
-    return this.#state.nodeStatuses.has(name)
+  /** What the living agent of a node has reported last, with the revision of that; undefined where none lives. */
+  agentReport(name: string): Versioned<NodeStatus> | undefined {
+    return this.#state.nodeStatuses.get(name)
   }
 
   /** Calls `listener` with every new snapshot, beginning with the current one. Returns how to stop that. */

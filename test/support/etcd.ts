@@ -1,10 +1,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { programPath } from './need.ts'
+import type { Network } from './network.ts'
 import { freePorts } from './ports.ts'
 import { until } from './wait.ts'
 
@@ -22,9 +23,11 @@ export interface EtcdOptions {
   /** Seconds. */
   authTokenTtl?: number
   quotaBytes?: number
+  /** Where the members run; this machine's own network unless said. */
+  network?: Network
 }
 
-/** A real etcd cluster on free ports of 127.0.0.1 in a temporary folder. */
+/** A real etcd cluster on free ports of 127.0.0.1 (or another network's address) in a temporary folder. */
 export class EtcdCluster {
   readonly members: EtcdMember[]
   private readonly folder: string
@@ -34,15 +37,16 @@ export class EtcdCluster {
     const size = options.size ?? 1
     const folder = await mkdtemp(join(tmpdir(), 'pgherd-etcd-'))
     const ports = await freePorts(size * 3)
-    const peers = Array.from({ length: size }, (_, index) => `m${index}=http://127.0.0.1:${ports[index * 3]}`)
+    const host = options.network?.address ?? '127.0.0.1'
+    const peers = Array.from({ length: size }, (_, index) => `m${index}=http://${host}:${ports[index * 3]}`)
     const scheme = options.tls ? 'https' : 'http'
     const members = peers.map((peer, index) => {
       const [name = '', peerUrl = ''] = peer.split('=')
-      const url = `${scheme}://127.0.0.1:${ports[index * 3 + 1]}`
-      const metricsUrl = `http://127.0.0.1:${ports[index * 3 + 2]}`
+      const url = `${scheme}://${host}:${ports[index * 3 + 1]}`
+      const metricsUrl = `http://${host}:${ports[index * 3 + 2]}`
       const cluster = peers.join(',')
       const args = memberArguments(options, { name, peerUrl, url, metricsUrl, folder, cluster })
-      return new EtcdMember(url, metricsUrl, args)
+      return new EtcdMember(url, metricsUrl, args, options.network)
     })
     const etcd = new EtcdCluster(folder, members, options)
     try {
@@ -101,10 +105,12 @@ export class EtcdMember {
   readonly url: string
   private readonly metricsUrl: string
   private readonly args: string[]
+  private readonly network: Network | undefined
   private process: ChildProcess | undefined
   private output = ''
 
-  constructor(url: string, metricsUrl: string, args: string[]) {
+  constructor(url: string, metricsUrl: string, args: string[], network?: Network) {
+    this.network = network
     this.url = url
     this.metricsUrl = metricsUrl
     this.args = args
@@ -122,7 +128,8 @@ export class EtcdMember {
   }
 
   start(): void {
-    const child = spawn('etcd', this.args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const [program = '', ...args] = [...(this.network?.command ?? []), 'etcd', ...this.args]
+    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     child.stderr.on('data', chunk => {
       this.output = `${this.output}${chunk}`.slice(-4_000)
     })
@@ -140,6 +147,10 @@ export class EtcdMember {
   async metric(name: string): Promise<number> {
     const found = new RegExp(`^${name} (\\S+)$`, 'm').exec(await this.fetch('/metrics'))
     return Number(found?.[1] ?? Number.NaN)
+  }
+
+  private get folder(): string {
+    return this.args.find(arg => arg.startsWith('--data-dir='))?.slice('--data-dir='.length) ?? ''
   }
 
   async healthy(): Promise<void> {
@@ -166,6 +177,21 @@ export class EtcdMember {
     const exit = once(child, 'exit')
     child.kill('SIGKILL')
     await exit
+  }
+
+  /** Copies what it has on disk, as a backup of the folder would; gives back where the copy is. */
+  async copyData(): Promise<string> {
+    const copy = `${this.folder}.copy`
+    await cp(this.folder, copy, { recursive: true })
+    return copy
+  }
+
+  /** Puts other data in place of those of a killed member; gives back where those are now. */
+  async swapData(other: string): Promise<string> {
+    const aside = `${other}.before`
+    await rename(this.folder, aside)
+    await rename(other, this.folder)
+    return aside
   }
 
   pause(): void {

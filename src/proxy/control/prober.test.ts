@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { afterEach, beforeEach, test } from 'node:test'
+import { afterEach, beforeEach, describe, test } from 'node:test'
 import { FakeTime, settle } from '../../../test/support/fake-time.ts'
 import type { Sample } from '../../probe/probe.ts'
 import { silentLogger } from '../../runtime/log.ts'
@@ -31,12 +31,14 @@ let prober: Prober
 let overOld: () => Promise<Sample>
 let overNew: () => Promise<Sample>
 let asked: ('old' | 'new')[]
+let storeUp: boolean
 let revision = 0
 
 beforeEach(() => {
   time = new FakeTime()
   state = new ClusterState(keys)
   asked = []
+  storeUp = true
   overOld = () => Promise.resolve(works)
   overNew = () => Promise.resolve(works)
 })
@@ -63,8 +65,10 @@ function begin(): void {
   const current = (): Topology => buildTopology('test', state, defaults)
   const watcher: ProberOptions['watcher'] = {
     current,
-    connection: { up: true, sinceMs: 0, reason: undefined },
-    hasLiveAgent: name => state.nodeStatuses.has(name),
+    get connection() {
+      return { up: storeUp, sinceMs: 0, reason: undefined }
+    },
+    agentReport: name => state.nodeStatuses.get(name),
     observe: (name, observation) => state.observe(name, observation),
     unobserve: name => state.unobserve(name),
     forget: name => state.forget(name),
@@ -162,4 +166,51 @@ test('a node that nobody declares is forgotten when it is gone for long, but not
   state.delete(keys.nodeStatus('b'), ++revision)
   await time.pass(2000)
   assert.deepEqual(buildTopology('test', state, defaults).nodes, [])
+})
+
+describe('when the store is back, what an agent had said before is not believed against what was seen since', () => {
+  const promoted: Sample = { facts: { ...facts, role: 'primary', timeline: 2 }, warning: undefined }
+
+  async function outage(seen: Sample): Promise<void> {
+    report()
+    begin()
+    await time.pass(2000)
+    assert.deepEqual(asked, [], 'the agent tells')
+    overOld = () => Promise.resolve(seen)
+    storeUp = false
+    await time.pass(3000)
+    storeUp = true
+    asked = []
+    await time.pass(5000)
+  }
+
+  test('a promotion', async () => {
+    await outage(promoted)
+    assert.deepEqual([node().role, node().source], ['primary', 'probe'])
+    assert.ok(asked.length > 3)
+    report()
+    await time.pass(1000)
+    assert.equal(node().source, 'agent', 'the agent has reported again')
+  })
+
+  test('a server that was lost', async () => {
+    await outage(hangs)
+    assert.equal(node().accepting, false)
+  })
+
+  test('nothing has changed', async () => {
+    await outage(works)
+    assert.deepEqual([asked, node().source], [[], 'agent'])
+  })
+
+  test('a server that does not let this user in is left to its agent all the time', async () => {
+    report()
+    begin()
+    overOld = () => Promise.resolve({ failure: { kind: 'denied', reason: 'wrong password' } })
+    for (const up of [false, true]) {
+      storeUp = up
+      await time.pass(3000)
+      assert.deepEqual([node().accepting, node().source], [true, 'agent'])
+    }
+  })
 })

@@ -4,7 +4,8 @@ import { Probe, type ProbeOptions } from '../../probe/probe.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Logger } from '../../runtime/log.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
-import type { NodeFacts, TopologyNode } from '../../topology/types.ts'
+import type { Versioned } from '../../topology/state.ts'
+import type { NodeFacts, NodeStatus, TopologyNode } from '../../topology/types.ts'
 import type { TopologyWatcher } from '../../topology/watcher.ts'
 
 /** What the prober needs of a `Probe`. */
@@ -13,7 +14,7 @@ export type NodeProbe = Pick<Probe, 'sample' | 'close'>
 export interface ProberOptions {
   watcher: Pick<
     TopologyWatcher,
-    'current' | 'connection' | 'hasLiveAgent' | 'observe' | 'unobserve' | 'forget' | 'onChange'
+    'current' | 'connection' | 'agentReport' | 'observe' | 'unobserve' | 'forget' | 'onChange'
   >
   user: string
   password: string | undefined
@@ -42,6 +43,11 @@ interface Watched {
   /** Monotonic ms when it was last asked over a new connection because of a suspicion. */
   freshAtMs: number
   lastFacts: NodeFacts | undefined
+  /**
+   * Revision of the agent's report as it stood while the store was away, 0 for none: it may be old, and is not believed
+   * against what was seen since. Undefined when there is no doubt.
+   */
+  doubtedRevision: number | undefined
   /** Monotonic ms since which it has not been reached; undefined while it is. */
   unreachableSinceMs: number | undefined
   /** The failure that was logged last; one of a kind in a row is enough. */
@@ -57,8 +63,8 @@ const renewMs = 30_000
 
 /**
  * Asks servers themselves what agents would tell: nodes without a living agent, nodes that a worker could not
- * use, and every node while the store is away. That is how pgherd works without agents, and why a silent agent
- * or store never takes a healthy server out.
+ * use, and every node while the store is away, and after that until its agent has reported again or says the same.
+ * That is how pgherd works without agents, and why a silent agent or store never takes a healthy server out.
  */
 export class Prober {
   readonly #options: ProberOptions
@@ -109,12 +115,13 @@ export class Prober {
     }
     for (const node of nodes) {
       if (node.host === '') continue
-      const wanted = storeDown || !watcher.hasLiveAgent(node.name) || this.#watched.get(node.name)?.suspected
-      if (wanted) void this.#ask(node.name, this.#watch(node))
-      else {
-        const watched = this.#watched.get(node.name)
-        if (watched) this.#drop(node.name, watched)
-      }
+      const report = watcher.agentReport(node.name)
+      let watched = this.#watched.get(node.name)
+      if (storeDown || !report || watched?.suspected || (watched && isDoubted(watched, report))) {
+        watched ??= this.#watch(node)
+        if (storeDown) watched.doubtedRevision = report?.modRevision ?? 0
+        void this.#ask(node.name, watched)
+      } else if (watched) this.#drop(node.name, watched)
     }
   }
 
@@ -142,6 +149,7 @@ export class Prober {
         suspected: false,
         freshAtMs: -Infinity,
         lastFacts: undefined,
+        doubtedRevision: undefined,
         unreachableSinceMs: undefined,
         told: undefined,
       }
@@ -167,7 +175,7 @@ export class Prober {
       watched.unreachableSinceMs = undefined
       watched.suspected = false
       watched.told = undefined
-      watcher.observe(name, { seq, reachable: true, facts })
+      watcher.observe(name, { seq, reachable: true, facts, ...doubtOf(watched) })
       return
     }
     if (watched.told !== failure.kind) {
@@ -181,7 +189,8 @@ export class Prober {
     watched.unreachableSinceMs ??= nowMs
     // The server lives, only this user may not ask it: then its agent's word counts, if there is one.
     const letsOthersIn = failure.kind === 'busy' || failure.kind === 'denied'
-    if (letsOthersIn && watcher.hasLiveAgent(name)) {
+    const report = watcher.agentReport(name)
+    if (letsOthersIn && report) {
       watched.suspected = false
       watcher.unobserve(name)
       return
@@ -191,8 +200,9 @@ export class Prober {
       reachable: letsOthersIn && watched.lastFacts !== undefined,
       reason: failure.reason,
       ...(watched.lastFacts ? { facts: watched.lastFacts } : {}),
+      ...doubtOf(watched),
     })
-    const isNobodys = !this.#node(name)?.declared && !watcher.hasLiveAgent(name)
+    const isNobodys = !this.#node(name)?.declared && !report
     if (isNobodys && nowMs - watched.unreachableSinceMs > forgetMs) watcher.forget(name)
   }
 
@@ -201,4 +211,22 @@ export class Prober {
     this.#options.watcher.unobserve(name)
     void watched.probe.close()
   }
+}
+
+function doubtOf({ doubtedRevision }: Watched): { doubtedRevision?: number } {
+  return doubtedRevision === undefined ? {} : { doubtedRevision }
+}
+
+/** Whether an agent's report is from before or during an outage of the store and says other than what was seen here. */
+function isDoubted(watched: Watched, { value, modRevision }: Versioned<NodeStatus>): boolean {
+  const { doubtedRevision, lastFacts, unreachableSinceMs } = watched
+  if (doubtedRevision === undefined || modRevision > doubtedRevision) return false
+  if (unreachableSinceMs !== undefined) return value.accepting
+  if (!lastFacts) return false
+  return (
+    !value.accepting ||
+    value.role !== lastFacts.role ||
+    value.timeline !== lastFacts.timeline ||
+    value.systemId !== lastFacts.systemId
+  )
 }

@@ -46,12 +46,15 @@ const databaseSettings = {
   timezone_abbreviations: 'Default',
 }
 
+/** Tests that connect anew in the middle may get a server connection that was reset, and not a new one. */
+const usedConnection = {
+  stats: 'a new session of a client is not always a new session of the server',
+  temp: 'the server connection has been used: its temporary schema exists already',
+}
 /** Tests that may differ from the direct run, by mode, each with the reason. */
 const explained: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  auto: {
-    stats: 'a new session of a client is not always a new session of the server',
-    temp: 'the server connection has been used: its temporary schema exists already',
-  },
+  auto: usedConnection,
+  session: usedConnection,
 }
 
 const { values, positionals } = parseArgs({

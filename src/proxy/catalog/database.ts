@@ -15,8 +15,13 @@ const refreshMs = 30_000
 const sequenceReadersMax = 1000
 const usersMax = 1000
 const noCallsMax = 10_000
+/** So long after a change standbys are not asked. */
+const standbyMs = 30_000
 /** After a server has refused to tell. */
 const retryMs = 5000
+
+/** A server connection, as far as it is asked; it may be lost meanwhile. */
+type Asked = Askable & { readonly isClosed?: boolean; readonly isStandby?: boolean }
 
 /**
  * What a worker knows of one database, whichever node it is asked on: its prepared statements, and what its functions
@@ -32,6 +37,8 @@ export class Database {
   /** Counts up with every change of the facts. */
   #version = 0
   #staleFromMs = 0
+  /** When somebody was known to have changed something. */
+  #toldMs = Number.NEGATIVE_INFINITY
   /** It was changed from elsewhere since the facts were asked for. */
   #isExpired = false
   #isLoading = false
@@ -57,14 +64,20 @@ export class Database {
     return this.#version
   }
 
-  /** Whether the next server connection that comes free should be asked. */
-  get needsFacts(): boolean {
-    return !this.#isLoading && this.#clock.nowMs() >= this.#staleFromMs
+  /**
+   * Whether the next server connection that comes free should be asked. A standby may not know yet of a change that
+   * somebody here has made a moment ago.
+   */
+  needsFacts(ofStandby: boolean): boolean {
+    const nowMs = this.#clock.nowMs()
+    if (this.#isLoading || nowMs < this.#staleFromMs) return false
+    return !ofStandby || nowMs - this.#toldMs >= standbyMs
   }
 
   /** A client of this worker has defined or dropped something that the facts are about: whoever else needs to know is told. */
   tellChange(): void {
     this.changedAt = nextMoment()
+    this.#toldMs = this.#clock.nowMs()
     this.#sharing.noteChange()
     this.#onChanged()
   }
@@ -73,7 +86,8 @@ export class Database {
   expire(): void {
     this.changedAt = nextMoment()
     this.#sharing.noteChange()
-    this.#staleFromMs = 0
+    this.#toldMs = this.#clock.nowMs()
+    this.#staleFromMs = this.#toldMs
     this.#isExpired = true
   }
 
@@ -82,19 +96,20 @@ export class Database {
   }
 
   /** Calls back when the facts are there, or could not be had from `server`, which nobody else uses. */
-  whenLoaded(server: Askable, done: () => void): void {
+  whenLoaded(server: Asked, done: () => void): void {
     if (this.#isLoading) this.#awaiting.push(done)
     else this.load(server, done)
   }
 
   /** Asks a server connection that nobody else uses. */
-  load(server: Askable & { isClosed?: boolean }, done: (isLoaded: boolean) => void): void {
+  load(server: Asked, done: (isLoaded: boolean) => void): void {
+    const mayLag = server.isStandby === true && this.#clock.nowMs() - this.#toldMs < standbyMs
     this.#isLoading = true
     this.#isExpired = false
     const onFacts = (facts: SessionFacts | undefined): void => {
       this.#isLoading = false
       if (!this.#isExpired)
-        this.#staleFromMs = facts ? this.#clock.nowMs() + refreshMs : this.#retryMs(server)
+        this.#staleFromMs = facts ? this.#clock.nowMs() + (mayLag ? 0 : refreshMs) : this.#retryMs(server)
       // One that was lost meanwhile says nothing about the next.
       this.#hasFailed = facts === undefined && server.isClosed !== true
       if (facts && facts !== this.#facts) {
@@ -105,14 +120,14 @@ export class Database {
       }
       const awaiting = this.#awaiting
       this.#awaiting = []
-      if (facts && this.#sharing.isWanted) this.#loadSharing(server, done)
+      if (facts && this.#sharing.isWanted && !mayLag) this.#loadSharing(server, done)
       else done(facts !== undefined)
       for (const each of awaiting) each()
     }
     loadSessionFacts(server, onFacts, this.#facts)
   }
 
-  #loadSharing(server: Askable & { isClosed?: boolean }, done: (isLoaded: boolean) => void): void {
+  #loadSharing(server: Asked, done: (isLoaded: boolean) => void): void {
     this.#sharing.load(server, isChanged => {
       // A name may be that of another table by now.
       if (isChanged) this.changedAt = nextMoment()
@@ -134,7 +149,7 @@ export class Database {
   sharing(statement: StatementClass, classes: StatementClasses): ShareRefusal | undefined {
     if (!this.#sharing.isWanted) {
       this.#sharing.isWanted = true
-      this.#staleFromMs = 0
+      this.#staleFromMs = this.#clock.nowMs()
     }
     return this.#sharing.refusal(statement, classes, this.#facts)
   }

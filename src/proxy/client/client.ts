@@ -728,6 +728,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   onAside(code: number, message: Buffer): void {
     // What a pooled client is told of parameters is compared when it goes on.
     if (this.session && code !== ServerCode.NotificationResponse) return
+    // Whoever is told that something was committed must find it.
+    if (this.host.tracksWrites && !this.#server?.isStandby) this.host.noteWrite()
     this.#tell(message)
   }
 

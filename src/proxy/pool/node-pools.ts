@@ -63,6 +63,10 @@ export class NodePools implements PoolHome {
     return this.sessions.size === 0 && [...this.#pools.values()].every(pool => pool.isEmpty)
   }
 
+  get isStandby(): boolean {
+    return this.role === 'replica'
+  }
+
   get pools(): Iterable<Pool> {
     return this.#pools.values()
   }

@@ -36,6 +36,7 @@ interface Waiter {
 /** Time between two questions to a node that has not got far enough yet. */
 const pauseMs = 1
 const timeoutMs = 1000
+const failedPauseMs = 200
 /** The connection for questions goes back to its pool when nobody has asked for so long. */
 const idleMs = 2000
 
@@ -57,6 +58,8 @@ const replayedCall = writeFunctionCall(3821)
  */
 export class NodePosition {
   latest: Position | undefined
+  /** Somebody goes by the latest position. */
+  isConsulted = false
   readonly #options: NodePositionOptions
   #server: ServerConnection | undefined
   /** What the server has said of its segments, and that it is a standby or none; until then it is asked in SQL. */
@@ -68,6 +71,8 @@ export class NodePosition {
   #pause: Timer | undefined
   #timeout: Timer | undefined
   #usedMs = 0
+  /** It could not tell: it is not asked again before that. */
+  #notBeforeMs = 0
   /** Counts up when what was known does not count any more. */
   #epoch = 0
 
@@ -82,6 +87,7 @@ export class NodePosition {
   after(afterMs: number, client: Client, isPatient: boolean, done: Done): void {
     const { latest } = this
     if (latest && latest.askedMs >= afterMs) return done(latest)
+    if (this.#options.clock.nowMs() < this.#notBeforeMs) return done(undefined)
     const waiter = { client, isPatient, done }
     if (this.#askingSinceMs !== undefined && this.#askingSinceMs >= afterMs) this.#asked.push(waiter)
     else this.#next.push(waiter)
@@ -162,14 +168,24 @@ export class NodePosition {
   /** Nobody is kept waiting: the node cannot tell now. */
   #fail(): void {
     const server = this.#server
-    this.#server = undefined
-    this.#segmentBytes = 0
+    this.#notBeforeMs = this.#options.clock.nowMs() + failedPauseMs
+    this.#letGo()
     this.#epoch++
     const waiting = this.#next
     this.#next = []
     this.#asked.push(...waiting)
     this.#finish(undefined)
     server?.destroy()
+  }
+
+  /**
+   * Without a connection nobody would notice that the server was started again, and a standby that was killed may come
+   * back with less than it has shown.
+   */
+  #letGo(): void {
+    this.#server = undefined
+    this.#segmentBytes = 0
+    this.latest = undefined
   }
 
   #user(): ServerUser {
@@ -191,7 +207,7 @@ export class NodePosition {
       onServerWritable: () => undefined,
       onServerLost: server => {
         if (server !== this.#server) return
-        this.#server = undefined
+        this.#letGo()
         if (this.#askingSinceMs !== undefined) this.#fail()
       },
     }
@@ -200,17 +216,18 @@ export class NodePosition {
   /** Now and then. */
   tick(nowMs: number): void {
     const server = this.#server
+    if (this.isConsulted) this.#usedMs = nowMs
+    this.isConsulted = false
     if (!server || this.#askingSinceMs !== undefined || nowMs - this.#usedMs < idleMs) return
-    this.#server = undefined
+    this.#letGo()
     server.checkIn()
   }
 
   /** The node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */
   forget(): void {
-    this.latest = undefined
-    if (this.#askingSinceMs !== undefined) return this.#fail()
     const server = this.#server
-    this.#server = undefined
+    if (this.#askingSinceMs !== undefined) return this.#fail()
+    this.#letGo()
     server?.destroy()
   }
 }

@@ -30,6 +30,8 @@ export interface PoolHome {
   readonly counters: NodeCounters
   readonly load: NodeLoad
   readonly use: Use
+  /** It may be behind what is known elsewhere. */
+  readonly isStandby: boolean
   /** Whether one more connection for this database and user keeps to the limits of the node. */
   hasRoom(pool: Pool): boolean
   /** A connection could not be opened for whoever waits. */
@@ -118,7 +120,7 @@ export class Pool implements ServerOwner, SharingPlace {
   }
 
   #laneHome(): LaneHome {
-    const { clock, knowledge, lanes, onLaneBroken, timers } = this.#options
+    const { clock, home, knowledge, lanes, onLaneBroken, timers } = this.#options
     const limits = (): PoolLimits => this.limits
     const waitingCount = (): number => this.waitingCount
     return {
@@ -129,7 +131,7 @@ export class Pool implements ServerOwner, SharingPlace {
         return waitingCount()
       },
       get needsFacts() {
-        return knowledge.needsFacts
+        return knowledge.needsFacts(home.isStandby)
       },
       starvedMs: () => (this.#waiting.size === 0 ? 0 : clock.nowMs() - this.#servedMs),
       nowMs: () => clock.nowMs(),
@@ -317,7 +319,7 @@ export class Pool implements ServerOwner, SharingPlace {
 
   onServerIdle(server: ServerConnection): void {
     if (!this.home.use.keepsIdle || this.#options.isPaused()) return server.destroy()
-    if (this.knowledge.needsFacts && this.limits.mode !== 'session') {
+    if (this.knowledge.needsFacts(this.home.isStandby) && this.limits.mode !== 'session') {
       server.use(nobody)
       return this.knowledge.load(server, () => {
         if (!server.isClosed) server.checkIn()

@@ -72,15 +72,21 @@ export class Positions {
   }
 
   #hasReached(node: string, floor: Lsn): boolean {
-    return floor === 0 || (this.#nodes.get(node)?.latest?.lsn ?? -1) >= floor
+    if (floor === 0) return true
+    const known = this.#nodes.get(node)
+    if (!known?.latest) return false
+    known.isConsulted = true
+    return known.latest.lsn >= floor
   }
 
   #knownFloor(client: Client, node: string, { consistency, token }: Demand): Lsn | undefined {
     if (consistency.level === 'eventual') return token
     if (consistency.level === 'strong') return undefined
     const primary = this.#options.primary()
-    const known = primary === undefined ? undefined : this.#nodes.get(primary)?.latest
+    const asked = primary === undefined ? undefined : this.#nodes.get(primary)
+    const known = asked?.latest
     if (!known) return undefined
+    asked!.isConsulted = true
     if (consistency.level === 'bounded') {
       const isRecent = known.askedMs >= this.#options.clock.nowMs() - consistency.staleMs
       return isRecent ? Math.max(token, known.lsn) : undefined

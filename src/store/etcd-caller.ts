@@ -33,6 +33,8 @@ export interface CallOptions {
 
 /** Where there are several members, a request has time for this many of them. */
 const membersInTime = 3
+/** No attempt begins with less than this part of the time for the request. */
+const leastShare = 0.05
 const pauseFirstMs = 50
 const pauseMaxMs = 500
 /** One attempt waits this long for a connection; the next one goes on with the same. */
@@ -90,7 +92,8 @@ export class EtcdCaller {
         throw outcomeUnknown(failure.error)
       }
       if (attempt % endpoints.count === 0) await pause(timers, backoff.nextMs())
-      if (clock.nowMs() >= endMs) throw failure.error
+      // An attempt without time for an answer would only hide what the one before has told.
+      if (clock.nowMs() + limitMs * leastShare >= endMs) throw failure.error
     }
   }
 

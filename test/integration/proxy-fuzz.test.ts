@@ -54,7 +54,12 @@ before(async () => {
         { name: 'a', port: cluster.primary.port },
         { name: 'b', port: linkPort },
       ],
-      { 'proxy.pool_mode': 'auto', 'proxy.default_pool_size': 6, 'proxy.client_login_timeout': '2s' },
+      {
+        'proxy.pool_mode': 'auto',
+        'proxy.default_pool_size': 6,
+        'proxy.client_login_timeout': '2s',
+        'proxy.read_write_split': 'off',
+      },
     ),
   )
   port = host.config.proxy.port

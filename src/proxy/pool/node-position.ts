@@ -168,6 +168,8 @@ export class NodePosition {
   /** Nobody is kept waiting: the node cannot tell now. */
   #fail(): void {
     const server = this.#server
+    this.#pause?.cancel()
+    this.#pause = undefined
     this.#notBeforeMs = this.#options.clock.nowMs() + failedPauseMs
     this.#letGo()
     this.#epoch++
@@ -225,9 +227,6 @@ export class NodePosition {
 
   /** The node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */
   forget(): void {
-    const server = this.#server
-    if (this.#askingSinceMs !== undefined) return this.#fail()
-    this.#letGo()
-    server?.destroy()
+    this.#fail()
   }
 }

@@ -86,7 +86,7 @@ export class Positions {
     const asked = primary === undefined ? undefined : this.#nodes.get(primary)
     const known = asked?.latest
     if (!known) return undefined
-    asked!.isConsulted = true
+    asked.isConsulted = true
     if (consistency.level === 'bounded') {
       const isRecent = known.askedMs >= this.#options.clock.nowMs() - consistency.staleMs
       return isRecent ? Math.max(token, known.lsn) : undefined

@@ -13,7 +13,7 @@ import type { Lane } from '../lanes/lane.ts'
 import type { Learned } from '../lanes/learned.ts'
 import type { SharingClient } from '../lanes/sharing.ts'
 import type { PoolLimits } from '../pool/limits.ts'
-import type { Demand } from '../pool/positions.ts'
+import { causalDemand, type Demand } from '../pool/positions.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
@@ -59,7 +59,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** The node that is known to have what its request must see. */
   freshOn = ''
   /** What its reads must see at least. */
-  demand: Demand = { consistency: { level: 'causal' }, token: 0 }
+  demand: Demand = causalDemand
   /** Its reads go to replicas although it came to the port for everything. */
   isSplit = false
   /** Only its first request goes where it was sent; what comes behind is looked at by itself. */

@@ -24,6 +24,8 @@ export interface Demand {
   readonly token: Lsn
 }
 
+export const causalDemand: Demand = { consistency: { level: 'causal' }, token: 0 }
+
 /** A node that was seen to be behind is not waited for again within this time. */
 const behindMs = 100
 

@@ -491,7 +491,7 @@ export class Worker implements ClientHost, StartupHost {
   }
 
   limitsOf(client: Client): PoolLimits {
-    return this.#limits.of(client.database, client.user)
+    return this.#limits.at(client.poolKey, client.database, client.user)
   }
 
   freeDatabase(name: string): void {

@@ -79,13 +79,12 @@ export class Director {
     client.staysForOne = false
     client.reading = undefined
     client.route = client.door
+    client.isSplit = false
     const { session } = client
-    if (!session) return true
+    if (!session || !this.#options.hasReplicas()) return true
     const limits = this.#options.limitsOf(client)
-    if (client.door === 'primary') {
-      client.isSplit = limits.splitsReads && this.#options.hasReplicas()
-      if (!client.isSplit) return true
-    } else if (!this.#options.hasReplicas()) return true
+    client.isSplit = client.door === 'primary' && limits.splitsReads
+    if (client.door === 'primary' && !client.isSplit) return true
     const wish = this.#wishOf(session.settings)
     const demand =
       client.door === 'primary'

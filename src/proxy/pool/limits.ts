@@ -130,7 +130,11 @@ export class LimitsCache {
   }
 
   of(database: string, user: string): PoolLimits {
-    const key = `${database}\0${user}`
+    return this.at(`${database}\0${user}`, database, user)
+  }
+
+  /** The same for who has the key already: database and user with a zero between them. */
+  at(key: string, database: string, user: string): PoolLimits {
     let limits = this.#known.get(key)
     if (!limits) {
       // Names come from clients, who may make up any number of them.

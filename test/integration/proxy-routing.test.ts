@@ -324,4 +324,30 @@ describe('reads and writes on one port', () => {
       await other.stop()
     }
   })
+
+  test('a server that is lost while its client waits for what it must see costs nobody anything', async () => {
+    const replayed = (pg: string) =>
+      Promise.all(cluster.replicas.map(replica => replica.query(`select pg_wal_replay_${pg}()`)))
+    const idle = `select pid from pg_stat_activity
+      where application_name in ('', 'held') and backend_type = 'client backend' and pid <> pg_backend_pid()`
+    await replayed('pause')
+    try {
+      await query(port, 'insert into items values (4000)')
+      // Nobody has begun a session with these settings: it begins on a server.
+      const opening = connect(host.config.proxy.read_port, { options: '-c application_name=held' })
+      let cut = 0
+      await until('connections to replicas are cut while it waits', async () => {
+        for (const replica of cluster.replicas)
+          cut += (await replica.query(`select pg_terminate_backend(pid) from (${idle}) as a`)).length
+        return cut > 12
+      })
+      await replayed('resume')
+      const reader = await opening
+      assert.equal((await reader.query('select max(id)::int as id from items')).rows[0].id, 4000)
+      await reader.end()
+    } finally {
+      await replayed('resume')
+      await query(port, 'delete from items where id = 4000')
+    }
+  })
 })

@@ -58,6 +58,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   readOn = ''
   /** The node that is known to have what its request must see. */
   freshOn = ''
+  /** Whether the node of the server that it has got can show what it must see is still being asked elsewhere. */
+  awaitsFreshness = false
   /** What its reads must see at least. */
   demand: Demand = causalDemand
   /** Its reads go to replicas although it came to the port for everything. */
@@ -781,7 +783,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   onServerLost(server: ServerConnection, message: string): void {
     // It has gone on elsewhere when a question of the proxy's own failed.
-    if (server !== this.#server || this.#survives(server)) return
+    if (server !== this.#server || this.awaitsFreshness || this.#survives(server)) return
     // The server has told why itself, and one FATAL error is what a client expects.
     if (server.lastWords) this.send(server.lastWords)
     if (server.lastWords || server.endedWithError) return this.end('server_lost')

@@ -32,7 +32,9 @@ export function checkOut(client: PooledClient, server: ServerConnection, host: C
 function catchUp(client: PooledClient, server: ServerConnection, host: ClientHost): void {
   const { node } = server.target
   client.hold()
+  client.awaitsFreshness = true
   host.whenFresh(client, node, isCaughtUp => {
+    client.awaitsFreshness = false
     if (!client.isHeld || retriesElsewhere(client, server, host)) return
     if (isCaughtUp) {
       client.readOn = node

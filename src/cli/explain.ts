@@ -94,6 +94,8 @@ async function ask(io: CommandIo, statement: string, target: Target): Promise<Ex
   client.on('error', () => undefined)
   try {
     await client.connect()
+    // What does not know the comment would run what stands behind it.
+    await askOnce(client, '/* pgherd: explain=json */ select 1')
     const level = consistency === undefined ? '' : ` consistency=${consistency}`
     const text = `/* pgherd: explain=json${level} */ ${statement}`
     for (let waitedMs = 0; ; waitedMs += retryMs) {

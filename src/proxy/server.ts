@@ -169,6 +169,8 @@ export class ServerConnection {
   idleSinceMs = 0
   /** Extended messages were passed on that no Sync has followed yet. */
   unsynced = false
+  /** The piece that was read last has ended a transaction, whatever came behind. */
+  wasIdle = false
 
   readonly #options: ServerOptions
   #socket: Socket
@@ -469,6 +471,10 @@ export class ServerConnection {
     return this.#relayed.isForAnother
   }
 
+  get isForGood(): boolean {
+    return this.#relayed.isForGood
+  }
+
   /** Whether it said when it was opened, or since, that it is a standby. */
   get isStandby(): boolean {
     return this.reported.get('in_hot_standby') === 'on'
@@ -502,6 +508,11 @@ export class ServerConnection {
       if (failed) this.isSpoiled = true
       done()
     })
+  }
+
+  /** The proxy has closed it, for whatever reason. */
+  get isEndedHere(): boolean {
+    return this.#abandoned
   }
 
   /** It was working on something when it was lost. */
@@ -610,6 +621,7 @@ export class ServerConnection {
 
   #relay(chunk: Buffer): void {
     if (this.#keepsFarewell(chunk)) return
+    this.wasIdle = false
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
     if (this.#relayed.takeRetry()) return this.#retry()
@@ -642,8 +654,10 @@ export class ServerConnection {
     counters.latency.observe(this.answerMs)
     load.observe(this.answerMs, (this.typical ?? typical).relate(this.answerMs), nowMs)
     if (this.#stats) this.#countAnswer(this.#stats, nowMs)
-    if (this.status === TransactionStatus.Idle) this.transactionSinceMs = 0
-    else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
+    if (this.status === TransactionStatus.Idle) {
+      this.transactionSinceMs = 0
+      this.wasIdle = true
+    } else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
     this.#unitStartMs = nowMs
   }
 

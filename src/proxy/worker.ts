@@ -432,12 +432,16 @@ export class Worker implements ClientHost, StartupHost {
     return this.#director.direct(client, request)
   }
 
+  goesOn(client: Client, request: Buffer): 'yes' | 'if fresh' | 'no' | 'several' {
+    return this.transactions.ends(request, client) ? 'yes' : this.#director.goesOn(client, request)
+  }
+
   explain(client: Client, request: Buffer): Buffer | undefined {
     return this.#director.explain(client, request)
   }
 
-  whenReady(client: Client, done: () => void): void {
-    this.#director.whenReady(client, done)
+  whenReady(client: Client, isWanted: () => boolean, done: () => void): void {
+    this.#director.whenReady(client, isWanted, done)
   }
 
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {

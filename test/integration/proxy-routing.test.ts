@@ -4,12 +4,14 @@ import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import { writeQuery } from '../../src/wire/messages.ts'
 import { cliJson } from '../support/cli.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { need } from '../support/need.ts'
 import { caughtUp, connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
+import { WireClient } from '../support/wire-client.ts'
 
 const execFileAsync = promisify(execFile)
 
@@ -118,23 +120,156 @@ describe('reads and writes on one port', () => {
     })
   })
 
-  test('a transaction stays where it began: on the primary, or on a replica when it only reads', async () => {
+  test('a transaction that only reads is on a replica until something else is asked in it', async () => {
     await withClient(async client => {
       await client.query('begin')
       assert.equal(await placeOf(client, place), primary())
       await client.query('commit')
-      await client.query('begin read only')
-      const at = await placeOf(client, place)
-      assert.ok(replicaPorts().includes(at))
-      assert.equal(await placeOf(client, `select current_setting('port') as port, loud(1)`), at)
+      await until('it is on a replica', async () => {
+        await client.query('rollback')
+        await client.query('begin read only')
+        return replicaPorts().includes(await placeOf(client, place))
+      })
+      assert.equal(await placeOf(client, `select current_setting('port') as port, loud(1)`), primary())
+      assert.equal(await placeOf(client, place), primary())
       await assert.rejects(client.query(`insert into items values (0, 'x')`), { code: '25006' })
       await client.query('rollback')
-      await client.query('begin read only isolation level serializable')
-      assert.equal(await placeOf(client, place), primary())
-      await client.query('commit')
+      for (const level of ['serializable', 'repeatable read']) {
+        await client.query(`begin read only isolation level ${level}`)
+        assert.equal(await placeOf(client, place), primary())
+        await client.query('commit')
+      }
       await client.query(`insert into items values (1000, 'x')`)
       await client.query('delete from items where id = 1000')
     })
+  })
+
+  const keepers = [
+    'select pg_advisory_lock(7)',
+    'select pg_advisory_xact_lock(8)',
+    'declare cursor_of_it cursor with hold for select * from items',
+    'prepare prepared_of_it as select 1',
+    `select set_config('work_mem', '8MB', false)`,
+    'listen somebody',
+    'savepoint one',
+    'set local work_mem = 9000',
+  ]
+  for (const keeper of keepers) {
+    test(`after a transaction that only reads, with ${keeper}, writes go to the primary`, async () => {
+      await withClient(async client => {
+        await client.query('begin read only')
+        await placeOf(client, place)
+        await client.query(keeper)
+        assert.equal(await placeOf(client, place), primary())
+        await client.query('commit')
+        await client.query('insert into items values (5000)')
+        await client.query('delete from items where id = 5000')
+      })
+    })
+  }
+
+  test('what comes in one piece with the end of such a transaction is looked at by itself', async () => {
+    const client = await WireClient.open(port)
+    for (const end of ['commit', 'rollback']) {
+      await client.query('begin read only')
+      for (let each = 0; each < 8; each++) await client.query(place)
+      const from = client.received.length
+      client.send(
+        Buffer.concat(
+          [end, 'insert into items values (6000)', 'delete from items where id = 6000'].map(writeQuery),
+        ),
+      )
+      await until(
+        'all are answered',
+        () => client.received.slice(from).filter(({ code }) => code === 'Z').length === 3,
+      )
+      assert.equal(client.error, undefined)
+    }
+    client.close()
+  })
+
+  test('a statement of such a transaction sees what was acknowledged before it came', async () => {
+    await withClient(reader =>
+      withClient(async writer => {
+        const count = 'select count(*)::int as port from items'
+        for (let each = 0; each < 5; each++) {
+          await reader.query('begin read only')
+          const before = await placeOf(reader, count)
+          await writer.query(`insert into items values (${7000 + each})`)
+          assert.equal((await reader.query(count)).rows[0].port, before + 1)
+          await reader.query('commit')
+        }
+        await writer.query('delete from items where id >= 7000')
+      }),
+    )
+  })
+
+  test('a write that comes in one piece with the next BEGIN is seen by whoever reads after its answer', async () => {
+    const writer = await WireClient.open(port)
+    await withClient(async reader => {
+      await placeOf(reader, 'select max(id)::int as port from items')
+      for (let id = 8000; id < 8040; id++) {
+        const from = writer.received.length
+        writer.send(Buffer.concat([`insert into items values (${id})`, 'begin'].map(writeQuery)))
+        await until(
+          'both are answered',
+          () => writer.received.slice(from).filter(({ code }) => code === 'Z').length === 2,
+        )
+        assert.equal((await reader.query('select max(id)::int as port from items')).rows[0].port, id)
+        await writer.query('commit')
+      }
+    })
+    await writer.query('delete from items where id >= 8000')
+    writer.close()
+  })
+
+  test('what asks where it would go is never run', async () => {
+    const explain = '/* pgherd: explain */ delete from items'
+    const left = async (): Promise<unknown> =>
+      (await cluster.primary.query('select count(*)::int as n from items'))[0]
+    await withClient(async client => {
+      await assert.rejects(client.query({ name: 'explain', text: explain }), { code: '0A000' })
+      await client.query('create temporary table mine (i int)')
+      await assert.rejects(client.query(explain), { code: '0A000' })
+      await client.query('drop table mine')
+      await client.query('begin; select 1')
+      await assert.rejects(client.query(explain), { code: '0A000' })
+      await client.query('rollback')
+      await client.query(`\n ${explain}`)
+    })
+    const replaying = await WireClient.open(port)
+    replaying.send(Buffer.concat(['select 1', explain].map(writeQuery)))
+    await until('it is refused', () => replaying.error?.get('C') === '0A000')
+    replaying.close()
+    const other = await startTestHost(
+      await testConfig([{ name: 'a', port: primary() }], { 'proxy.pool_mode': 'session' }),
+    )
+    try {
+      await untilRolesAreKnown(other)
+      const client = await connect(other.config.proxy.port)
+      await assert.rejects(client.query(explain), { code: '42601' })
+      await assert.rejects(client.query({ name: 'explain', text: explain }), { code: '42601' })
+      await client.end()
+    } finally {
+      await other.stop()
+    }
+    assert.deepEqual(await left(), { n: 100 })
+  })
+
+  test('a session begins on the port for reads while its replicas lag', async () => {
+    const replayed = (pg: string) =>
+      Promise.all(cluster.replicas.map(replica => replica.query(`select pg_wal_replay_${pg}()`)))
+    await replayed('pause')
+    try {
+      await query(port, 'insert into items values (9000)')
+      const options = { options: '-c application_name=lagging' }
+      const reader = await connect(host.config.proxy.read_port, options)
+      assert.equal((await reader.query('select max(id)::int as id from items')).rows[0].id, 9000)
+      await reader.end()
+    } finally {
+      await replayed('resume')
+      await query(port, 'delete from items where id = 9000')
+    }
   })
 
   test('sessions and hints say where, and what they cannot say is refused', async () => {
@@ -171,8 +306,8 @@ describe('reads and writes on one port', () => {
   test('a token tells another session what to see', async () => {
     await withClient(async writer => {
       await writer.query('insert into items values (2000)')
-      for (const values of [undefined, []]) {
-        const { rows } = await writer.query({ text: 'SHOW pgherd.token', ...(values && { values }) })
+      for (const name of ['', 'token']) {
+        const { rows } = await writer.query({ text: 'SHOW pgherd.token', ...(name !== '' && { name }) })
         assert.match(rows[0]['pgherd.token'], /^[0-9A-F]+\/[0-9A-F]+$/)
         await withClient(async reader => {
           await reader.query(`set pgherd.token = '${rows[0]['pgherd.token']}'`)

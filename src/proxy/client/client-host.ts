@@ -29,7 +29,9 @@ export interface ClientHost {
   greetingFor(client: Client): Reported | undefined
   /** Sets where a request of a client without a server connection goes. False: `whenReady` has to be waited for. */
   direct(client: Client, request: Buffer): boolean
-  whenReady(client: Client, done: () => void): void
+  /** Whether a request in a transaction that only reads can be run on its replica. */
+  goesOn(client: Client, request: Buffer): 'yes' | 'if fresh' | 'no' | 'several'
+  whenReady(client: Client, isWanted: () => boolean, done: () => void): void
   /** What a request is answered with that asks where it would go; undefined for any other. */
   explain(client: Client, request: Buffer): Buffer | undefined
   /** Calls back with true when the node of `client`'s server has what it must see, as far as that can be told. */

@@ -8,6 +8,7 @@ import {
   readyForQueryIdle,
   writeErrorResponse,
   writeParameterStatus,
+  writeQuery,
 } from '../../wire/messages.ts'
 import type { Lane } from '../lanes/lane.ts'
 import type { Learned } from '../lanes/learned.ts'
@@ -18,7 +19,7 @@ import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
 import { firstRequestBytes, hasRequest } from '../relay/requests.ts'
-import { isStandbyRefusal } from '../relay/server-relay.ts'
+import { isLastingRefusal, isStandbyRefusal } from '../relay/server-relay.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
 import { type HandOver, handOverOf } from '../session/hand-over.ts'
 import { PooledSession } from '../session/pooled-session.ts'
@@ -66,10 +67,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   isSplit = false
   /** Only its first request goes where it was sent; what comes behind is looked at by itself. */
   staysForOne = false
+  /** It has a replica for a transaction that only reads, and may go on with it on the primary. */
+  readsOnly = false
   /** What is known of the statement that goes to a replica because it reads. */
   reading: Learned | undefined
-  /** A standby has refused what it did in a transaction that only reads: the next ones go to the primary. */
-  isRefusedByStandbys = false
   /** When it had what it last asked for. */
   restingSinceMs = 0
   /** What its next request on a connection of its own teaches about requests of its kind. */
@@ -79,6 +80,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #lane: Lane | undefined
   /** What it has begun and no server knows of. */
   #begun: DeferredBegin | undefined
+  /** What it has begun on its server, which had to be told of it. */
+  #transaction: DeferredBegin | undefined
   /** What passes until it has been told that its session has begun; undefined from then on. */
   #opening: SessionOpening | undefined
   /** What comes is kept until what was passed on is answered. */
@@ -153,6 +156,11 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     return this.#server ?? this.#lane?.server
   }
 
+  /** It has asked for something that no server has got yet. */
+  get hasAsked(): boolean {
+    return this.hasAhead
+  }
+
   /** It has been told that its session has begun. */
   get isGreeted(): boolean {
     return this.#opening === undefined
@@ -213,7 +221,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   // What comes from the client.
 
   protected override onPiece(chunk: Buffer): void {
-    if (this.state === State.Active && !this.#isBehindBarrier && !this.staysForOne) return this.#pass(chunk)
+    if (this.state === State.Active && !this.#isBehindBarrier) {
+      if (this.readsOnly) {
+        this.keepAhead(chunk)
+        return this.#lookInReading()
+      }
+      if (!this.staysForOne) return this.#pass(chunk)
+    }
     if (this.state === State.Closed) return
     if (this.state === State.Login) return this.#answer(chunk)
     if (this.#isWithoutServer) return this.#wake(chunk)
@@ -321,8 +335,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.state = State.Waiting
     this.waitingSinceMs = this.host.clock.nowMs()
     const turn = ++this.#turn
-    this.host.whenReady(this, () => {
-      if (this.state !== State.Waiting || turn !== this.#turn) return
+    const isWanted = (): boolean => this.state === State.Waiting && turn === this.#turn
+    this.host.whenReady(this, isWanted, () => {
       this.state = this.#restingState
       const ahead = this.takeAhead()
       // Something has come behind it: what there is now is looked at anew.
@@ -388,6 +402,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   #lookForServer(): void {
     this.state = State.Waiting
+    this.#turn++
     this.waitingSinceMs = this.host.clock.nowMs()
     this.host.acquire(this)
   }
@@ -432,6 +447,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.#lane = undefined
     this.state = State.Resting
     if (!alone && this.#share(request)) return
+    // The node may have crashed, and be further back when it has started again.
+    this.freshOn = ''
     this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
     this.#lookForServer()
   }
@@ -442,13 +459,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   isForAnother(error: Buffer): boolean {
     if (!this.isSplit || this.route !== 'replica' || !isStandbyRefusal(error, 0, error.length)) return false
-    this.#goToPrimary()
+    this.#goToPrimary(isLastingRefusal(error))
     return true
   }
 
   /** Only a standby refuses what it has asked for. */
-  #goToPrimary(): void {
-    if (this.reading) this.reading.needsPrimary = true
+  #goToPrimary(remembers: boolean): void {
+    if (this.reading && remembers) this.reading.needsPrimary = true
     this.route = 'primary'
     this.staysForOne = false
     this.host.counters.routed.toPrimary('refused')
@@ -574,6 +591,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   #leave(server: ServerConnection, next: State): void {
     this.#server = undefined
+    this.#transaction = undefined
+    this.readsOnly = false
     this.relay = undefined
     this.state = next
     this.host.onDetached(this, server)
@@ -620,7 +639,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** What goes to the server that it has: all that has come, or only what that server was chosen for. */
   #takeNext(): Buffer {
     const all = this.takeAhead()
-    const bytes = this.staysForOne ? firstRequestBytes(all) : undefined
+    const bytes = this.staysForOne || this.readsOnly ? firstRequestBytes(all) : undefined
     if (bytes === undefined || bytes === all.length) return all
     this.ahead = all.subarray(bytes)
     return all.subarray(0, bytes)
@@ -634,6 +653,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!server || !relay) return
     if (this.#begun && relay instanceof PooledRelay) {
       relay.begin(this.#begun)
+      this.#transaction = this.#begun
       this.#begun = undefined
     }
     switch (relay.pass(piece, server, this.host.clock.nowMs())) {
@@ -702,18 +722,80 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       if (this.#isCutShort) return this.end('client_lost')
     }
     if (this.#isBehindBarrier) return this.#lookBehindBarrier()
-    if (!idle) return
+    if (!idle) return this.#lookInTransaction()
     if (this.session) {
       if (this.state === State.Active && this.#isAtBoundary) this.#onPooledRest(this.#server!)
     } else if (this.leaving) this.host.onRest(this)
   }
 
+  // In a transaction.
+
+  /** A transaction is open, and what was asked in it may have been answered. */
+  #lookInTransaction(): void {
+    if (this.readsOnly) return this.#lookInReading()
+    // What was to be alone has begun it.
+    if (!this.staysForOne || this.#server?.isBusy !== false) return
+    this.staysForOne = false
+    if (this.hasAhead && this.state === State.Active) this.#pass(this.takeAhead())
+  }
+
+  /**
+   * In a transaction that only reads, on a replica, each request is looked at by itself: what is no read goes to the
+   * primary, and the transaction with it. As every statement of it sees what is there when it begins, nobody can tell.
+   */
+  #lookInReading(): void {
+    const server = this.#server
+    if (!server || this.state !== State.Active || server.isBusy || !this.hasAhead) return
+    if (!hasRequest(this.ahead)) {
+      this.socket.resume()
+      return
+    }
+    const request = this.takeAhead()
+    if (request[0] === Code.Terminate) return this.end('client_closed')
+    const staysHere = this.host.goesOn(this, request)
+    const hasFailed = server.status === TransactionStatus.Failed
+    if (staysHere === 'yes' || (hasFailed && staysHere !== 'several')) {
+      this.#pass(request)
+      this.socket.resume()
+    } else if (staysHere === 'if fresh') this.#awaitInReading(request, server)
+    else this.#moveTransaction(request, server)
+  }
+
+  #awaitInReading(request: Buffer, server: ServerConnection): void {
+    this.hold()
+    this.awaitsFreshness = true
+    this.host.whenFresh(this, this.home, isFresh => {
+      this.awaitsFreshness = false
+      if (!this.isHeld) return
+      if (!isFresh || server.isClosed) return this.#moveTransaction(request, server)
+      this.state = State.Active
+      this.#pass(request)
+      this.socket.resume()
+    })
+  }
+
+  #moveTransaction(request: Buffer, server: ServerConnection): void {
+    const hasFailed = server.status === TransactionStatus.Failed
+    const begun = { ...this.#transaction!, readsOnly: false, hasFailed }
+    const goOn = (): void => {
+      if (!this.isHeld) return
+      this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
+      this.#leave(server, State.Waiting)
+      server.transactionSinceMs = 0
+      if (!server.isClosed) server.checkIn()
+      this.#begun = begun
+      this.route = 'primary'
+      this.#lookForServer()
+    }
+    this.hold()
+    if (server.isClosed) goOn()
+    else server.ask(rollback, 1, goOn)
+  }
+
   #tellAnswer(chunk: Buffer): void {
     const server = this.#server!
-    if (this.host.tracksWrites && !this.replication && mayTellOfWrite(chunk, server)) this.host.noteWrite()
-    if (this.isSplit && this.route === 'replica' && !this.staysForOne && server.isInTransaction) {
-      this.isRefusedByStandbys ||= isStandbyRefusal(chunk, 0, chunk.length)
-    }
+    if (this.host.tracksWrites && !server.isStreaming && mayTellOfWrite(chunk, server)) this.host.noteWrite()
+    if (this.readsOnly && this.reading && isLastingRefusal(chunk)) this.reading.needsPrimary = true
     this.#tell(chunk)
   }
 
@@ -774,7 +856,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** A standby has refused what a primary can do. */
   #askAnother(request: Buffer, server: ServerConnection): void {
-    this.#goToPrimary()
+    this.#goToPrimary(server.isForGood)
     this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
     this.#leave(server, State.Resting)
     server.checkIn()
@@ -798,6 +880,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
    */
   #survives(server: ServerConnection): boolean {
     const { relay, session } = this
+    if (this.readsOnly && this.state === State.Active && !server.wasBusy && this.#transaction) {
+      const begun = this.#transaction
+      this.#leave(server, State.Begun)
+      this.#begun = begun
+      this.#goOnWithoutServer()
+      return true
+    }
     const isPlain = session && !session.isPinned && !session.isDirty && server.transactionSinceMs === 0
     if (!isPlain || this.state !== State.Active || this.#isBehindBarrier) return false
     if (!(relay instanceof PooledRelay) || !relay.atBoundary) return false
@@ -827,6 +916,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   }
 }
 
+const rollback = writeQuery('ROLLBACK')
 const cancelled = writeErrorResponse({
   severity: 'ERROR',
   code: '57014',
@@ -841,7 +931,7 @@ const outcomeUnknown = {
 /** Whether an answer may tell its client that something was written, which only ends of transactions do. */
 function mayTellOfWrite(chunk: Buffer, server: ServerConnection): boolean {
   if (server.isStandby) return false
-  return !server.isInTransaction || !server.owed.isEmpty || chunk.includes(committed)
+  return !server.isInTransaction || !server.owed.isEmpty || server.wasIdle || chunk.includes(committed)
 }
 
 const committed = Buffer.from('COMMIT\0')

@@ -21,7 +21,10 @@ export interface DeferredBegin {
   readonly sinceMs: number
   /** A request in it was cancelled while it waited for a server: nothing but its end is carried out. */
   readonly hasFailed: boolean
-  /** Whether it says that it only reads, and a standby can run it; undefined where it says neither. */
+  /**
+   * Whether it says that it only reads, each statement what is there when it begins, which a standby can do; undefined
+   * where it says neither.
+   */
   readonly readsOnly: boolean | undefined
 }
 
@@ -82,6 +85,13 @@ export class TransactionDesk {
     }
   }
 
+  /** Whether `request` does nothing but end a transaction. */
+  ends(request: Buffer, { session }: Beginner): boolean {
+    if (!session || !mayControl(request)) return false
+    const control = this.#read(this.#reader.read(request), request, session)
+    return control !== undefined && control.kind !== 'begin'
+  }
+
   /** On the port for reads only what a standby takes. */
   #defers(client: Beginner, { failsInRecovery }: TransactionControl): boolean {
     if (client.mode === 'statement' || (failsInRecovery && client.route === 'replica')) return false
@@ -119,7 +129,8 @@ export class TransactionDesk {
   }
 
   #begun({ failsInRecovery, text }: TransactionControl, nowMs: number): DeferredBegin {
-    const readsOnly = failsInRecovery ? false : text.includes('READ ONLY') || undefined
+    const isElsewhere = failsInRecovery || text.includes('REPEATABLE READ')
+    const readsOnly = isElsewhere ? false : text.includes('READ ONLY') || undefined
     return { statement: this.#begin(text), sinceMs: nowMs, hasFailed: false, readsOnly }
   }
 

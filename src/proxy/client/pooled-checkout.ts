@@ -23,7 +23,9 @@ export type PooledClient = Client & { readonly session: PooledSession }
  */
 export function checkOut(client: PooledClient, server: ServerConnection, host: ClientHost): void {
   const { node } = server.target
-  if (client.route === 'replica' && client.freshOn !== node) return catchUp(client, server, host)
+  // A session that begins has read nothing yet, and asks for nothing.
+  const mustSee = client.isGreeted || client.hasAsked
+  if (client.route === 'replica' && client.freshOn !== node && mustSee) return catchUp(client, server, host)
   client.readOn = node
   learnFacts(client, server, host)
 }
@@ -43,7 +45,7 @@ function catchUp(client: PooledClient, server: ServerConnection, host: ClientHos
     }
     client.leave(server)
     server.checkIn()
-    client.avoid(node)
+    if (client.route === 'replica') client.avoid(node)
     host.acquire(client)
   })
 }

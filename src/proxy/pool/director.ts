@@ -40,8 +40,8 @@ interface Wish {
   readonly token: Lsn
   /** Its transactions only read unless they say otherwise, and are none that a standby cannot run. */
   readonly readsOnly: boolean
-  /** Its transactions are some that a standby cannot run. */
-  readonly isSerializable: boolean
+  /** Its transactions keep what they have seen first, or are some that a standby cannot run. */
+  readonly keepsSnapshot: boolean
 }
 
 const noWish: Wish = {
@@ -49,7 +49,7 @@ const noWish: Wish = {
   consistency: undefined,
   token: 0,
   readsOnly: false,
-  isSerializable: false,
+  keepsSnapshot: false,
 }
 
 /** How long a read waits for a replica before the primary serves it. */
@@ -78,6 +78,7 @@ export class Director {
     client.freshOn = ''
     client.staysForOne = false
     client.reading = undefined
+    client.readsOnly = false
     client.route = client.door
     client.isSplit = false
     const { session } = client
@@ -89,7 +90,7 @@ export class Director {
     const demand =
       client.door === 'primary'
         ? this.#split(client, request, wish, limits)
-        : demandOf(wish, undefined, limits)
+        : this.#read(client, request, wish, limits)
     if (!demand) return true
     const node = this.#options.replicaFor(client)
     if (node === undefined) {
@@ -108,16 +109,22 @@ export class Director {
     return true
   }
 
+  /** On the port for reads everything goes to a replica; a read by itself, so that the next one is looked at again. */
+  #read(client: Client, request: Buffer, wish: Wish, limits: PoolLimits): Demand {
+    const knowledge = this.#options.knowledgeOf(client.database)
+    const reads = this.#options.sharing.examine(client, request, knowledge) === undefined
+    client.staysForOne = reads && !client.begun
+    return demandOf(wish, undefined, limits)
+  }
+
   /** What a request has to see that may go to a replica; undefined for one that goes to the primary. */
   #split(client: Client, request: Buffer, wish: Wish, limits: PoolLimits): Demand | undefined {
     const { counters, sharing } = this.#options
     const { begun } = client
-    if (begun) {
-      const readsOnly = begun.readsOnly ?? wish.readsOnly
-      const demand = demandOf(wish, undefined, limits)
-      const may = readsOnly && !begun.hasFailed && !wish.isSerializable && !client.isRefusedByStandbys
-      const refusal = !may ? 'write' : wish.route === 'primary' ? 'wish' : strongOf(demand)
-      return refusal ? counters.toPrimary(refusal) : demand
+    if (begun && begun.readsOnly !== true && !(begun.readsOnly === undefined && wish.readsOnly)) {
+      return wish.route === 'replica' && !begun.hasFailed
+        ? demandOf(wish, undefined, limits)
+        : counters.toPrimary(wish.route === 'primary' ? 'wish' : 'write')
     }
     const refusal = sharing.examine(client, request, this.#options.knowledgeOf(client.database))
     const hints = sharing.hints(request)
@@ -125,17 +132,32 @@ export class Director {
     const route = hints?.route ?? wish.route
     if (route === 'primary') return counters.toPrimary('wish')
     if (route === 'replica') {
-      client.staysForOne = hints?.route === 'replica'
-      return demand
+      client.staysForOne = !begun && hints?.route === 'replica'
+      if (begun?.hasFailed) return counters.toPrimary('write')
+      // What is no read has nothing to wait for: it is sent where the client says, whatever comes of it.
+      return reasonOf(refusal) === 'write' ? demandOf(wish, eventual, limits) : demand
     }
     const reason = reasonOf(refusal) ?? strongOf(demand)
     if (reason) return counters.toPrimary(reason)
-    if (wish.isSerializable) return counters.toPrimary('write')
+    if (wish.keepsSnapshot) return counters.toPrimary('write')
     const { learned } = sharing
     if (learned?.needsPrimary) return counters.toPrimary('refused')
+    if (begun?.hasFailed) return counters.toPrimary('write')
     client.reading = learned
-    client.staysForOne = true
+    client.staysForOne = !begun
+    client.readsOnly = begun !== undefined
     return demand
+  }
+
+  /** Whether a request in a transaction that only reads can be run on the replica of its client. */
+  goesOn(client: Client, request: Buffer): 'yes' | 'if fresh' | 'no' | 'several' {
+    const { positions, sharing } = this.#options
+    const refusal = sharing.examine(client, request, this.#options.knowledgeOf(client.database))
+    if (refusal === 'form') return 'several'
+    const { learned } = sharing
+    if (refusal !== undefined || learned?.needsPrimary) return 'no'
+    client.reading = learned
+    return positions.isFresh(client, client.home, client.demand) ? 'yes' : 'if fresh'
   }
 
   /**
@@ -196,10 +218,11 @@ export class Director {
   }
 
   /** Calls back when the request that was directed can be run; where it goes is set. */
-  whenReady(client: Client, done: () => void): void {
+  whenReady(client: Client, isWanted: () => boolean, done: () => void): void {
     const { home } = client
     const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
     this.#options.positions.whenFresh(client, home, client.demand, limitMs, isFresh => {
+      if (!isWanted()) return
       // While nobody knows what has to be seen, the port for reads shows what there is.
       if (isFresh === true || (isFresh === undefined && client.door === 'replica'))
         this.#isReady(client, home)
@@ -214,7 +237,11 @@ export class Director {
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {
     const { demand } = client
     const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
-    this.#options.positions.whenFresh(client, node, demand, limitMs, isFresh => done(isFresh ?? true))
+    this.#options.positions.whenFresh(client, node, demand, limitMs, isFresh => {
+      // The primary serves what no replica can in time.
+      if (isFresh === false && this.#options.mayReadPrimary()) this.#toPrimary(client, 'not_fresh')
+      done(isFresh ?? true)
+    })
   }
 
   #isReady(client: Client, node: string): void {
@@ -226,6 +253,7 @@ export class Director {
   #toPrimary(client: Client, reason: 'not_fresh'): void {
     client.route = 'primary'
     client.staysForOne = false
+    client.readsOnly = false
     this.#options.counters.primary[reason]++
   }
 
@@ -248,7 +276,7 @@ function readWish({ values }: Settings): Wish {
     consistency: consistency === undefined ? undefined : parseConsistency(consistency),
     token: readLsn(values.get(ownSettings.token) ?? '') ?? 0,
     readsOnly: isTrue(values.get('default_transaction_read_only')),
-    isSerializable: isolation === 'serializable',
+    keepsSnapshot: isolation === 'serializable' || isolation === 'repeatable read',
   }
 }
 
@@ -260,11 +288,13 @@ function isTrue(value: string | undefined): boolean {
 /** By the level alone, which is all that most requests demand. */
 const plainDemands = new WeakMap<Consistency, Demand>()
 
+const eventual: Consistency = { level: 'eventual' }
+
 const explainColumns = [{ name: 'pgherd', type: 'text' }] as const
 
-/** A Query that begins with a comment. */
+/** A Query that begins with a comment, or with a blank. */
 function mayHaveHint(request: Buffer): boolean {
-  return request[0] === Code.Query && request[headerBytes] === 0x2f && request[headerBytes + 1] === 0x2a
+  return request[0] === Code.Query && (request[headerBytes] === 0x2f || request[headerBytes]! <= 0x20)
 }
 
 const reasonSentences: Record<PrimaryReason, string> = {

@@ -104,7 +104,11 @@ export class Dispatcher {
   setTopology(topology: Topology): void {
     this.#topology = topology
     if (topology.nodes.length < 2) this.#severalSinceMs = undefined
-    else this.#severalSinceMs ??= this.#options.clock.nowMs()
+    else if (this.#severalSinceMs === undefined) {
+      this.#severalSinceMs = this.#options.clock.nowMs()
+      // What was acknowledged before was not counted.
+      this.positions.forgetAll()
+    }
     const before = { ...this.#candidates }
     this.#candidates.primary = candidatesFor(topology, 'primary')
     this.#candidates.replica = candidatesFor(topology, 'replica')
@@ -313,6 +317,7 @@ export class Dispatcher {
         }
         this.#options.onSuspect(node, failure.message)
         client.wantAnother()
+        client.freshOn = ''
         client.avoid(node)
         this.acquire(client)
         return
@@ -390,7 +395,6 @@ export class Dispatcher {
       }
     }
     for (const pools of this.#retired) if (pools.isEmpty) this.#retired.delete(pools)
-    this.positions.tick()
   }
 
   /** Every `reviewMs`: who gets how many of the clients that read. */
@@ -449,6 +453,7 @@ export class Dispatcher {
             `a shared connection to ${server.target.node} was closed: ${problem}`,
           )
         },
+        onLost: lost => this.positions.noteLost(lost),
         onOpenFailed: (failed, failure, waiting) => this.#onOpenFailed(failed, failure, waiting),
         counters: counters.node(node.name),
         load: this.balancer.load(node.name),

@@ -32,6 +32,8 @@ export interface NodePoolsOptions {
   /** A connection could not be opened for these clients, who wait no longer. */
   onOpenFailed: (pools: NodePools, failure: LoginFailure, waiting: Client[]) => void
   onLaneBroken: (server: ServerConnection, problem: string) => void
+  /** The node has ended a connection, or it broke. */
+  onLost: (node: string) => void
 }
 
 /** Everything of one worker that concerns one node at one address: its pools and the sessions bound to it. */
@@ -120,6 +122,10 @@ export class NodePools implements PoolHome {
       pool.tick()
       if (pool.isEmpty) this.#pools.delete(key)
     }
+  }
+
+  onLost(): void {
+    this.#options.onLost(this.target.node)
   }
 
   onOpenFailed(_pool: Pool, failure: LoginFailure, waiting: Client[]): void {

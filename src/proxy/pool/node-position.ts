@@ -37,8 +37,7 @@ interface Waiter {
 const pauseMs = 1
 const timeoutMs = 1000
 const failedPauseMs = 200
-/** The connection for questions goes back to its pool when nobody has asked for so long. */
-const idleMs = 2000
+const reachedMsMax = 1000
 
 const question = writeQuery(`SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
   THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END,
@@ -54,13 +53,13 @@ const replayedCall = writeFunctionCall(3821)
 
 /**
  * How far one node is, asked for only when somebody needs to know, and once for all who need it at the same time: one
- * question is on its way, over a connection that is kept for it, and those who come meanwhile get the next.
+ * question is on its way, and those who come meanwhile get the next.
  */
 export class NodePosition {
-  latest: Position | undefined
-  /** Somebody goes by the latest position. */
-  isConsulted = false
   readonly #options: NodePositionOptions
+  latest: Position | undefined
+  /** When a connection to the node was lost. */
+  #lostMs = Number.NEGATIVE_INFINITY
   #server: ServerConnection | undefined
   /** What the server has said of its segments, and that it is a standby or none; until then it is asked in SQL. */
   #segmentBytes = 0
@@ -70,7 +69,6 @@ export class NodePosition {
   #askingSinceMs: number | undefined
   #pause: Timer | undefined
   #timeout: Timer | undefined
-  #usedMs = 0
   /** It could not tell: it is not asked again before that. */
   #notBeforeMs = 0
   /** Counts up when what was known does not count any more. */
@@ -78,6 +76,20 @@ export class NodePosition {
 
   constructor(options: NodePositionOptions) {
     this.#options = options
+  }
+
+  /**
+   * Where a standby surely is. One that has crashed may come back with less than it has shown: what it told before a
+   * connection to it was lost does not count, nor what it told long ago, for without a connection nobody notices.
+   */
+  get reached(): Lsn {
+    const { latest } = this
+    if (!latest || latest.askedMs <= this.#lostMs) return -1
+    return this.#options.clock.nowMs() - latest.askedMs <= reachedMsMax ? latest.lsn : -1
+  }
+
+  noteLost(): void {
+    this.#lostMs = this.#options.clock.nowMs()
   }
 
   /**
@@ -110,8 +122,7 @@ export class NodePosition {
     this.#next = []
     const [first] = this.#asked
     if (!first) return
-    this.#usedMs = clock.nowMs()
-    this.#askingSinceMs = this.#usedMs
+    this.#askingSinceMs = clock.nowMs()
     this.#timeout = timers.after(timeoutMs, () => this.#fail())
     const server = this.#server
     if (server) return this.#send(server)
@@ -163,6 +174,11 @@ export class NodePosition {
     this.#asked = []
     for (const { done } of asked) done(position)
     this.#askSoon()
+    // Clients may be waiting for a connection.
+    const server = this.#server
+    if (!server?.isActive || this.#askingSinceMs !== undefined || this.#next.length > 0) return
+    this.#server = undefined
+    server.checkIn()
   }
 
   /** Nobody is kept waiting: the node cannot tell now. */
@@ -180,14 +196,9 @@ export class NodePosition {
     server?.destroy()
   }
 
-  /**
-   * Without a connection nobody would notice that the server was started again, and a standby that was killed may come
-   * back with less than it has shown.
-   */
   #letGo(): void {
     this.#server = undefined
     this.#segmentBytes = 0
-    this.latest = undefined
   }
 
   #user(): ServerUser {
@@ -210,23 +221,15 @@ export class NodePosition {
       onServerLost: server => {
         if (server !== this.#server) return
         this.#letGo()
+        this.noteLost()
         if (this.#askingSinceMs !== undefined) this.#fail()
       },
     }
   }
 
-  /** Now and then. */
-  tick(nowMs: number): void {
-    const server = this.#server
-    if (this.isConsulted) this.#usedMs = nowMs
-    this.isConsulted = false
-    if (!server || this.#askingSinceMs !== undefined || nowMs - this.#usedMs < idleMs) return
-    this.#letGo()
-    server.checkIn()
-  }
-
   /** The node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */
   forget(): void {
+    this.latest = undefined
     this.#fail()
   }
 }

@@ -34,6 +34,8 @@ export interface PoolHome {
   readonly isStandby: boolean
   /** Whether one more connection for this database and user keeps to the limits of the node. */
   hasRoom(pool: Pool): boolean
+  /** The server has ended a connection, or it broke. */
+  onLost(): void
   /** A connection could not be opened for whoever waits. */
   onOpenFailed(pool: Pool, failure: LoginFailure, waiting: Client[]): void
   addSession(client: Client): void
@@ -334,6 +336,7 @@ export class Pool implements ServerOwner, SharingPlace {
     const at = this.#idle.indexOf(server)
     if (at >= 0) this.#idle.splice(at, 1)
     this.#opening.delete(server)
+    if (!server.isEndedHere) this.home.onLost()
     if (this.#servers.delete(server)) this.#serveNext()
     if (this.#servers.size === 0) this.#greetings.clear()
   }

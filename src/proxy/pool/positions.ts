@@ -69,26 +69,26 @@ export class Positions {
     const nowMs = this.#options.clock.nowMs()
     this.#floor(client, node, demand, nowMs, floor => {
       if (floor === undefined) return done(undefined)
-      this.#await(client, node, floor, nowMs + limitMs, false, done)
+      const mayBlame = floor > demand.token
+      this.#await(client, node, floor, nowMs + limitMs, false, isFresh => {
+        if (isFresh === false && mayBlame)
+          this.#behindUntilMs.set(node, this.#options.clock.nowMs() + behindMs)
+        done(isFresh)
+      })
     })
   }
 
   #hasReached(node: string, floor: Lsn): boolean {
     if (floor === 0) return true
-    const known = this.#nodes.get(node)
-    if (!known?.latest) return false
-    known.isConsulted = true
-    return known.latest.lsn >= floor
+    return (this.#nodes.get(node)?.reached ?? -1) >= floor
   }
 
   #knownFloor(client: Client, node: string, { consistency, token }: Demand): Lsn | undefined {
     if (consistency.level === 'eventual') return token
     if (consistency.level === 'strong') return undefined
     const primary = this.#options.primary()
-    const asked = primary === undefined ? undefined : this.#nodes.get(primary)
-    const known = asked?.latest
+    const known = primary === undefined ? undefined : this.#nodes.get(primary)?.latest
     if (!known) return undefined
-    asked.isConsulted = true
     if (consistency.level === 'bounded') {
       const isRecent = known.askedMs >= this.#options.clock.nowMs() - consistency.staleMs
       return isRecent ? Math.max(token, known.lsn) : undefined
@@ -140,7 +140,6 @@ export class Positions {
       if (position && position.lsn >= floor) return done(true)
       const nowMs = this.#options.clock.nowMs()
       if (position && nowMs < deadlineMs) return this.#await(client, node, floor, deadlineMs, true, done)
-      this.#behindUntilMs.set(node, nowMs + behindMs)
       done(false)
     })
   }
@@ -160,10 +159,13 @@ export class Positions {
     return known
   }
 
-  /** About once a second. */
-  tick(): void {
-    const nowMs = this.#options.clock.nowMs()
-    for (const node of this.#nodes.values()) node.tick(nowMs)
+  forgetAll(): void {
+    for (const node of [...this.#nodes.keys()]) this.forget(node)
+  }
+
+  /** A connection to the node was lost: a standby that has crashed may come back with less than it has shown. */
+  noteLost(node: string): void {
+    this.#nodes.get(node)?.noteLost()
   }
 
   /** A node may have been replaced, or have gone back to an older state: nothing that was known of it counts. */

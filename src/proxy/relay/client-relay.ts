@@ -1,3 +1,4 @@
+import { readHints } from '../../routing/hints.ts'
 import { Client as Code } from '../../wire/codes.ts'
 import { Scanner } from '../../wire/scanner.ts'
 import type { ServerConnection } from '../server.ts'
@@ -60,6 +61,7 @@ export class ClientRelay {
     while ((at = scanner.next(chunk, at, end)) >= 0) {
       switch (scanner.code) {
         case Code.Query:
+          refuseExplain(chunk, at, at + scanner.bodyBytes)
           server.request(Owed.Query, nowMs)
           if (this.#watches) this.#lookAt(chunk, at, end)
           this.hasUnnamed = false
@@ -71,6 +73,7 @@ export class ClientRelay {
           server.request(Owed.Query, nowMs)
           break
         case Code.Parse:
+          refuseExplain(chunk, chunk.indexOf(0, at) + 1, at + scanner.bodyBytes)
           server.request(Owed.Parse, nowMs)
           if (this.#watches) this.#lookAt(chunk, at, end)
           if (at === end || chunk[at] === 0) this.#keepUnnamed(chunk, at, end)
@@ -129,6 +132,16 @@ export class ClientRelay {
     if (at + bodyBytes > end || bodyBytes > unnamedBytesMax) return
     this.unnamed = Buffer.from(chunk.subarray(at - headerLength, at + bodyBytes))
   }
+}
+
+/**
+ * What asks where it would go must not be run, and here nobody answers it: a parenthesis in the place of its first slash
+ * makes it a statement that the server refuses before it does anything.
+ */
+function refuseExplain(chunk: Buffer, start: number, bodyEnd: number): void {
+  if (chunk[start] !== 0x2f && (chunk[start] ?? 0x21) > 0x20) return
+  const end = Math.min(chunk.length, bodyEnd)
+  if (readHints(chunk, start, end)?.explain) chunk[chunk.indexOf(0x2f, start)] = 0x29
 }
 
 function printable(code: number): string {

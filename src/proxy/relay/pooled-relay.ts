@@ -1,3 +1,4 @@
+import { readHints } from '../../routing/hints.ts'
 import { noEffects, type SessionEffects } from '../../sql/session-effects.ts'
 import { Client as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
 import { sync, writeQuery } from '../../wire/messages.ts'
@@ -5,7 +6,7 @@ import type { ClientHost } from '../client/client-host.ts'
 import type { DeferredBegin } from '../client/deferred-begin.ts'
 import type { PooledClient } from '../client/pooled-checkout.ts'
 import type { ServerConnection } from '../server.ts'
-import { refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
+import { explainsElsewhere, refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
 import { Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
 import { PassingEffects } from './pooled-effects.ts'
@@ -98,7 +99,7 @@ export class PooledRelay {
       // One statement, so that nothing can have been done before it fails; and one that tells its columns anew.
       const isOne = this.#binds <= 1 && !this.#queries
       const { client } = passage
-      const forStandby = client.staysForOne && client.isSplit && client.route === 'replica'
+      const forStandby = client.staysForOne && client.reading !== undefined && client.route === 'replica'
       server.armRetry(isOne && !session.isPinned && (this.#parses || this.#describes), forStandby)
     }
     return passage.flush(chunk.length - keptBytes)
@@ -261,6 +262,11 @@ export class PooledRelay {
 
   #query(at: number): Passed {
     const { chunk, database, scanner, server, session } = this.#passage
+    if (readHints(chunk, at, Math.min(chunk.length, at + scanner.bodyBytes))?.explain) {
+      this.#passage.replace(at - headerBytes, at + scanner.bodyBytes, failingQuery)
+      this.#passage.request(Owed.RefusedQuery, { refusal: explainsElsewhere, refuses: syntaxError })
+      return 'done'
+    }
     const whole = this.#passage.whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
     if (whole === 'too_long') session.pinForGood('long_statement')

@@ -1,3 +1,4 @@
+import { readHints } from '../../routing/hints.ts'
 import { type Deallocation, noEffects } from '../../sql/session-effects.ts'
 import { Client as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
 import {
@@ -8,7 +9,7 @@ import {
   writeExecute,
   writeParse,
 } from '../../wire/messages.ts'
-import { refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
+import { explainsElsewhere, refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { contextOf } from '../session/reported.ts'
 import { nextMoment, Statement } from '../session/statements.ts'
@@ -108,7 +109,10 @@ export class PooledStatements {
     const asked = session.isInContext
       ? database.statements.of(chunk, nameEnd + 1, bodyEnd, this.#context)
       : new Statement(Buffer.from(chunk.subarray(nameEnd + 1, bodyEnd)), this.#context)
-    const refusal = this.#ownRefusal(asked)
+    const refusal =
+      readHints(chunk, nameEnd + 1, bodyEnd)?.explain === undefined
+        ? this.#ownRefusal(asked)
+        : explainsElsewhere
     if (refusal) {
       this.#passage.replace(at - headerBytes, bodyEnd, sureError)
       this.#passage.request(Owed.Refused, { refusal, refuses: syntaxError })

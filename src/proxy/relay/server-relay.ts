@@ -51,6 +51,7 @@ export class ServerRelay {
   #isArmedForStandby = false
   /** The answer was taken back because only a standby refuses what was asked. */
   isForAnother = false
+  isForGood = false
   /** The answer is taken back: all of it is left out. */
   #takesBack = false
 
@@ -258,6 +259,7 @@ export class ServerRelay {
         } else if (this.#isArmedForStandby && isStandbyRefusal(chunk, at, bodyEnd)) {
           this.#takesBack = true
           this.isForAnother = true
+          this.isForGood = isLastingRefusal(chunk.subarray(at, bodyEnd))
         }
         this.#isArmed = false
         this.#isArmedForStandby = false
@@ -311,6 +313,11 @@ export function isPlanChanged(chunk: Buffer, start: number, end: number): boolea
 export function isStandbyRefusal(chunk: Buffer, start: number, end: number): boolean {
   const body = chunk.subarray(start, end)
   return standbyRefusals.some(code => body.includes(code))
+}
+
+/** Whether the next one would be refused as well: not for want of rights, nor for being in the way once. */
+export function isLastingRefusal(body: Buffer): boolean {
+  return ['25006', '0A000', '55000'].some(code => body.includes(`\0C${code}`))
 }
 
 const standbyRefusals = ['25006', '0A000', '55000', '40001', '42'].map(code => Buffer.from(`\0C${code}`))

@@ -59,6 +59,14 @@ export function refusalOfSet(text: string): Buffer | undefined {
   })
 }
 
+/** Where a statement would go is only told in its place when nothing else is going on. */
+export const explainsElsewhere: Buffer = writeErrorResponse({
+  severity: 'ERROR',
+  code: '0A000',
+  message: 'pgherd cannot explain a statement here; nothing was run',
+  hint: 'Send it as a simple query by itself, outside of a transaction.',
+})
+
 const longestShow = 64
 
 /** Whether `text[start, end)` is `SHOW pgherd.token`; costs a look at two letters for any other. */
@@ -70,8 +78,13 @@ export function showsToken(text: Buffer, start: number, end: number): boolean {
 
 /**
  * What answers `SHOW pgherd.token`: how far the server is, which is at least as far as whatever the session has written
- * or read. Another proxy's reads can be told to see as much.
+ * or read. Another proxy's reads can be told to see as much. The header of an empty page does not count: `endOfRecords`.
  */
-export const tokenQuery =
-  'SELECT (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ' +
-  'ELSE pg_catalog.pg_current_wal_insert_lsn() END)::text AS "pgherd.token"'
+export const tokenQuery = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+  THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text
+  ELSE (SELECT pg_catalog.upper(pg_catalog.to_hex(pg_catalog.div(n, 4294967296)::pg_catalog.int8) || '/' ||
+      pg_catalog.to_hex(pg_catalog.mod(n, 4294967296)::pg_catalog.int8))
+    FROM (SELECT b - CASE WHEN o = 40 THEN 40 WHEN pg_catalog.mod(b, 8192) = 24 THEN 24 ELSE 0 END AS n
+      FROM (SELECT l - '0/0'::pg_catalog.pg_lsn AS b, (pg_catalog.pg_walfile_name_offset(l)).file_offset AS o
+        FROM (SELECT pg_catalog.pg_current_wal_insert_lsn() AS l) AS p) AS q) AS r)
+  END AS "pgherd.token"`

@@ -26,6 +26,8 @@ export interface ClusterAccess {
   admin: AdminAddress | undefined
   /** Whether that address was named: then no other way to the store is taken. */
   adminNamed: boolean
+  /** Whether the cluster was named. */
+  clusterNamed: boolean
   json: boolean
 }
 
@@ -44,6 +46,7 @@ export function clusterAccess(
     origins,
     admin: adminAddress(io, text(options['adminUrl']), config.admin),
     adminNamed: options['adminUrl'] !== undefined || Boolean(io.env['PGHERD_ADMIN_URL']),
+    clusterNamed: options['cluster'] !== undefined,
     json: options['json'] === true,
   }
 }

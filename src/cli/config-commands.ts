@@ -72,7 +72,14 @@ async function show(io: CommandIo, file: string | undefined, options: ShowOption
   }
   const { config, origins } = loaded
   const admin = adminAddress(io, adminUrl, config.admin)
-  const access: ClusterAccess = { config, origins, admin, adminNamed: false, json: json === true }
+  const access: ClusterAccess = {
+    config,
+    origins,
+    admin,
+    adminNamed: false,
+    clusterNamed: false,
+    json: json === true,
+  }
   const reading = readFleet(local ? {} : await fleetOf(io, access))
   const effective = effectiveConfig(overlayFleet(config, origins, reading), overlayOrigins(origins, reading))
   if (json) {

@@ -24,7 +24,7 @@ test('every command stands in its column, and fits a terminal of 80', () => {
     `
 pgherd is ready after 1.6 s. In another terminal:
 
-  psql -h 127.0.0.1 -p 6432 -U postgres  reads and writes, on the primary
+  psql -h 127.0.0.1 -p 6432 -U postgres  reads and writes
   psql -h 127.0.0.1 -p 6433 -U postgres  reads, balanced over the replicas
   curl http://127.0.0.1:8432/metrics     Prometheus metrics
 

@@ -48,7 +48,7 @@ export function greeting(facts: GreetingFacts): string {
 
 function clients({ psql = 'psql', port, readPort, adminPort }: GreetingFacts): Line[] {
   const session = (at: number): string => `${psql} -h 127.0.0.1 -p ${at} -U postgres`
-  const lines: Line[] = [[session(port), 'reads and writes, on the primary']]
+  const lines: Line[] = [[session(port), 'reads and writes']]
   if (readPort !== 0) lines.push([session(readPort), 'reads, balanced over the replicas'])
   if (adminPort !== 0) lines.push([`curl http://127.0.0.1:${adminPort}/metrics`, 'Prometheus metrics'])
   return lines

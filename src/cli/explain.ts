@@ -111,11 +111,18 @@ async function ask(io: CommandIo, statement: string, target: Target): Promise<Ex
     const message = cause instanceof Error ? cause.message : String(cause)
     throw new CommandError('failed', `${target.host}:${target.port} does not explain it: ${message}`, {
       cause,
-      hint: 'it must be the port of a pgherd proxy, and a database in another pool mode than `session`',
+      hint: hintFor(message),
     })
   } finally {
     await client.end().catch(() => undefined)
   }
+}
+
+function hintFor(message: string): string {
+  if (/password/i.test(message)) return 'set PGPASSWORD to the password of that user'
+  if (message.startsWith('pgherd: there is no'))
+    return 'a session begins when there is a server for it: see pgherd status'
+  return 'it must be the port of a pgherd proxy, and a database in another pool mode than `session`'
 }
 
 async function askOnce(
@@ -123,7 +130,8 @@ async function askOnce(
   text: string,
 ): Promise<Explanation> {
   const [row] = (await client.query(text)).rows as { pgherd?: string }[]
-  if (row?.pgherd === undefined) throw new CommandError('failed', 'what answers is no pgherd that explains')
+  if (row?.pgherd === undefined)
+    throw new CommandError('failed', 'what answers is no pgherd that explains', { hint: hintFor('') })
   return JSON.parse(row.pgherd) as Explanation
 }
 

@@ -4,7 +4,7 @@ import { pause, systemTimers } from '../runtime/timers.ts'
 import { askAdmin, NoAnswer } from './admin-client.ts'
 import { addClusterOptions, type ClusterAccess, clusterAccess, withStore } from './cluster-command.ts'
 import { readCluster, topologyFromStore } from './cluster-view.ts'
-import { type CommandIo, printError, printJson } from './output.ts'
+import { CommandError, type CommandIo, printError, printJson } from './output.ts'
 import { Screen } from './screen.ts'
 import { readDuration } from './settings.ts'
 import { formatStatus, type ProxyAnswer, type Status, statusAsJson } from './status-view.ts'
@@ -46,7 +46,16 @@ async function readStatus(access: ClusterAccess): Promise<Status> {
   const { config, admin } = access
   if (admin) {
     try {
-      return await statusFromAdmin(admin)
+      const status = await statusFromAdmin(admin)
+      const { cluster } = status.topology
+      if (!access.clusterNamed || cluster === config.cluster) return status
+      throw new CommandError(
+        'usage',
+        `what answers at ${admin.url} serves the cluster ${cluster}, not ${config.cluster}`,
+        {
+          hint: 'name the admin interface of the other one with --admin-url',
+        },
+      )
     } catch (error) {
       if (!(error instanceof NoAnswer) || config.store.kind !== 'etcd') throw error
     }

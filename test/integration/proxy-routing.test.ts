@@ -4,7 +4,9 @@ import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
+import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import { writeQuery } from '../../src/wire/messages.ts'
+import { writeStartup } from '../../src/wire/startup.ts'
 import { cliJson } from '../support/cli.ts'
 import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
@@ -463,23 +465,26 @@ describe('reads and writes on one port', () => {
   test('a server that is lost while its client waits for what it must see costs nobody anything', async () => {
     const replayed = (pg: string) =>
       Promise.all(cluster.replicas.map(replica => replica.query(`select pg_wal_replay_${pg}()`)))
-    const idle = `select pid from pg_stat_activity
-      where application_name in ('', 'held') and backend_type = 'client backend' and pid <> pg_backend_pid()`
+    const others = `select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = '' and backend_type = 'client backend' and pid <> pg_backend_pid()`
     await replayed('pause')
     try {
       await query(port, 'insert into items values (4000)')
-      // Nobody has begun a session with these settings: it begins on a server.
-      const opening = connect(host.config.proxy.read_port, { options: '-c application_name=held' })
-      let cut = 0
-      await until('connections to replicas are cut while it waits', async () => {
-        for (const replica of cluster.replicas)
-          cut += (await replica.query(`select pg_terminate_backend(pid) from (${idle}) as a`)).length
-        return cut > 12
-      })
+      const client = new WireClient(host.config.proxy.read_port)
+      client.expectMessages()
+      // It asks before it knows that its session has begun, and so on the server on which that begins.
+      const parameters = { user: 'postgres', database: 'postgres', options: '-c work_mem=7MB' }
+      const last = writeQuery('select max(id)::int from items')
+      client.send(Buffer.concat([writeStartup(new Map(Object.entries(parameters))), last]))
+      for (let each = 0; each < 25; each++) {
+        for (const replica of cluster.replicas) await replica.query(others)
+        await pause(systemTimers, 20)
+      }
       await replayed('resume')
-      const reader = await opening
-      assert.equal((await reader.query('select max(id)::int as id from items')).rows[0].id, 4000)
-      await reader.end()
+      const row = await until('it is answered', () => client.received.find(({ code }) => code === 'D'))
+      assert.equal(row.body.toString('latin1', 6), '4000')
+      assert.equal(client.error, undefined)
+      client.close()
     } finally {
       await replayed('resume')
       await query(port, 'delete from items where id = 4000')

@@ -138,7 +138,9 @@ agent: {interval: 200ms, http_port: 0, check_port: 0}
 /** Clients that write and read all the time, over connections that stay and over new ones. Any error is the test's. */
 export class Traffic {
   private readonly stopped = new AbortController()
-  private readonly done: Promise<number>[]
+  private readonly done: Promise<void>[]
+  /** How often each has had its answer. */
+  private readonly counts = [0, 0, 0]
 
   static async start({ port, readPort }: Fleet): Promise<Traffic> {
     const [writer, reader] = await Promise.all([connect(port), connect(readPort)])
@@ -148,9 +150,9 @@ export class Traffic {
 
   private constructor(readPort: number, writer: Client, reader: Client) {
     this.done = [
-      this.repeat(async () => void (await writer.query('insert into written values (1)'))),
-      this.repeat(async () => void (await reader.query('select 1'))),
-      this.repeat(async () => {
+      this.repeat(0, async () => void (await writer.query('insert into written values (1)'))),
+      this.repeat(1, async () => void (await reader.query('select 1'))),
+      this.repeat(2, async () => {
         const client = await connect(readPort)
         await client.query('select 1')
         await client.end()
@@ -162,16 +164,17 @@ export class Traffic {
 
   /** Ends it, and fails with what a client was told, if any was told anything but its answer. */
   async stop(): Promise<void> {
+    const enough = until('each to have been answered', () => this.counts.every(count => count > 5))
+    await Promise.race([enough, Promise.all(this.done)])
     this.stopped.abort()
-    for (const count of await Promise.all(this.done)) assert.ok(count > 5, `${count} times`)
+    await Promise.all(this.done)
   }
 
-  private async repeat(work: () => Promise<void>): Promise<number> {
-    let count = 0
-    for (; !this.stopped.signal.aborted; count++) {
+  private async repeat(at: number, work: () => Promise<void>): Promise<void> {
+    while (!this.stopped.signal.aborted) {
       await work()
+      this.counts[at]!++
       await pause(systemTimers, 10)
     }
-    return count
   }
 }

@@ -188,6 +188,7 @@ export class Worker implements ClientHost, StartupHost {
       hasReplicas: () => dispatcher.hasReplicas,
       replicaFor: client => dispatcher.replicaFor(client),
       mayReadPrimary: () => dispatcher.mayReadPrimary,
+      nowMs: () => this.clock.nowMs(),
       topology: () => dispatcher.topology,
       balancer: dispatcher.balancer,
     })

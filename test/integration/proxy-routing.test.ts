@@ -69,6 +69,11 @@ async function placeOf(client: Client, sql: string): Promise<number> {
   return at
 }
 
+/** A replica that was behind a moment ago is not waited for at once. */
+async function untilReadOnReplica(client: Client, sql: string): Promise<void> {
+  await until('it is read on a replica', async () => replicaPorts().includes(await placeOf(client, sql)))
+}
+
 async function untilReadsAreRouted(): Promise<void> {
   await withClient(client =>
     until('reads go to replicas', async () =>
@@ -279,14 +284,12 @@ describe('reads and writes on one port', () => {
       await client.query(`set pgherd.route = 'primary'`)
       assert.equal(await placeOf(client, place), primary())
       await client.query(`set pgherd.route = replica`)
-      assert.ok(
-        replicaPorts().includes(await placeOf(client, `select current_setting('port') as port, loud(2)`)),
-      )
+      await untilReadOnReplica(client, `select current_setting('port') as port, loud(2)`)
       await client.query(`reset pgherd.route`)
       await client.query(`set pgherd.consistency to 'strong'`)
       assert.equal(await placeOf(client, place), primary())
       await client.query(`set pgherd.consistency = 'bounded:1000'`)
-      assert.ok(replicaPorts().includes(await placeOf(client, place)))
+      await untilReadOnReplica(client, place)
       for (const wrong of [
         `set pgherd.consistency = 'cusal'`,
         `set pgherd.route = 'standby'`,
@@ -315,7 +318,7 @@ describe('reads and writes on one port', () => {
           await reader.query(`set pgherd.token = '${rows[0]['pgherd.token']}'`)
           await reader.query(`set pgherd.consistency = 'eventual'`)
           const seen = `select current_setting('port')::int as port from items where id = 2000`
-          assert.ok(replicaPorts().includes(await placeOf(reader, seen)))
+          await untilReadOnReplica(reader, seen)
           // What no replica will have for long, the primary serves.
           await reader.query(`set pgherd.token = 'F/FFFFFFFF'`)
           assert.equal(await placeOf(reader, seen), primary())
@@ -346,7 +349,7 @@ describe('reads and writes on one port', () => {
 
   test('a client that was not asked does not learn of standbys', async () => {
     await withClient(async client => {
-      assert.ok(replicaPorts().includes(await placeOf(client, place)))
+      await untilReadOnReplica(client, place)
       assert.equal((await client.query('show transaction_read_only')).rows[0].transaction_read_only, 'off')
       assert.equal((await client.query('select pg_is_in_recovery() as is')).rows[0].is, false)
     })

@@ -715,6 +715,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   }
 
   onServerData(chunk: Buffer, idle: boolean): void {
+    // It has not asked this server for anything yet: these are its last words, and another one is looked for.
+    if (this.awaitsFreshness) return
     if (this.mode === 'statement' && this.#server && this.#refusesTransaction(this.#server)) return
     if (chunk.length > 0) this.#tellAnswer(chunk)
     if (this.isHalfClosed && this.state === State.Active) {

@@ -29,6 +29,7 @@ export interface DirectorOptions {
   replicaFor(client: Client): string | undefined
   topology(): Topology | undefined
   balancer: Balancer
+  nowMs(): number
   /** Whether the primary may serve what replicas cannot. */
   mayReadPrimary(): boolean
 }
@@ -219,27 +220,54 @@ export class Director {
 
   /** Calls back when the request that was directed can be run; where it goes is set. */
   whenReady(client: Client, isWanted: () => boolean, done: () => void): void {
+    this.#awaitReplica(client, this.#deadlineMs(client), isWanted, done)
+  }
+
+  #deadlineMs({ door }: Client): number {
+    return this.#options.nowMs() + (door === 'replica' ? replicaCatchUpMs : catchUpMs)
+  }
+
+  /** One replica after the other is asked, until time is up. */
+  #awaitReplica(client: Client, deadlineMs: number, isWanted: () => boolean, done: () => void): void {
     const { home } = client
-    const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
+    const limitMs = Math.max(0, deadlineMs - this.#options.nowMs())
     this.#options.positions.whenFresh(client, home, client.demand, limitMs, isFresh => {
       if (!isWanted()) return
       // While nobody knows what has to be seen, the port for reads shows what there is.
-      if (isFresh === true || (isFresh === undefined && client.door === 'replica'))
+      if (isFresh === true || (isFresh === undefined && client.door === 'replica')) {
+        client.forgetTried()
         this.#isReady(client, home)
-      else if (client.door === 'primary' || this.#options.mayReadPrimary())
+        return done()
+      }
+      if (isFresh === false && this.#takesAnother(client, home)) {
+        return this.#awaitReplica(client, deadlineMs, isWanted, done)
+      }
+      if (client.door === 'primary' || this.#options.mayReadPrimary()) {
+        client.forgetTried()
         this.#toPrimary(client, 'not_fresh')
-      else client.avoid(home)
+      }
       done()
     })
   }
 
+  /** A replica that was not asked yet takes the place of `node`. */
+  #takesAnother(client: Client, node: string): boolean {
+    client.avoid(node)
+    const other = this.#options.replicaFor(client)
+    if (other === undefined || client.tried.has(other)) return false
+    client.home = other
+    return true
+  }
+
   /** Calls back whether `node` has what the last request that was directed must see. */
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {
-    const { demand } = client
-    const limitMs = client.door === 'replica' ? replicaCatchUpMs : catchUpMs
-    this.#options.positions.whenFresh(client, node, demand, limitMs, isFresh => {
-      // The primary serves what no replica can in time.
-      if (isFresh === false && this.#options.mayReadPrimary()) this.#toPrimary(client, 'not_fresh')
+    const limitMs = this.#deadlineMs(client) - this.#options.nowMs()
+    this.#options.positions.whenFresh(client, node, client.demand, limitMs, isFresh => {
+      // The primary serves what no replica can.
+      if (isFresh === false && !this.#takesAnother(client, node) && this.#options.mayReadPrimary()) {
+        client.forgetTried()
+        this.#toPrimary(client, 'not_fresh')
+      }
       done(isFresh ?? true)
     })
   }

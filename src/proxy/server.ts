@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { NodeLoad } from '../routing/node-load.ts'
 import type { Typical } from '../routing/typical.ts'
 import type { Clock } from '../runtime/clock.ts'
+import { Link } from '../runtime/link.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
@@ -173,7 +174,10 @@ export class ServerConnection {
   wasIdle = false
 
   readonly #options: ServerOptions
+  /** What it is opened by. */
   #socket: Socket
+  /** Undefined until it is open. */
+  #link: Link | undefined
   #security: LinkSecurity | undefined
   readonly #relayed = new ServerRelay({
     onParameter: body => this.noteParameter(body),
@@ -326,7 +330,7 @@ export class ServerConnection {
 
   /** What was sent to it and has not left yet. */
   get unsentBytes(): number {
-    return this.#socket.writableLength
+    return this.#link?.unsentBytes ?? 0
   }
 
   /** Gives an idle connection to a client. */
@@ -387,22 +391,22 @@ export class ServerConnection {
 
   /** Passes bytes on. False: the server is slow, stop until `onServerWritable`. */
   write(chunk: Buffer): boolean {
-    return this.#socket.write(chunk)
+    return this.#link!.write(chunk)
   }
 
   /** The client's answer to a challenge: the body of its message. */
   answerChallenge(body: Buffer): void {
     if (!this.#login.mayAnswer(body)) return
     this.#limitLogin()
-    this.#socket.write(frame(ClientCode.Password, body))
+    this.#link!.write(frame(ClientCode.Password, body))
   }
 
   pause(): void {
-    this.#socket.pause()
+    this.#link?.pause()
   }
 
   resume(): void {
-    this.#socket.resume()
+    this.#link?.resume()
   }
 
   /** A request was passed on. */
@@ -533,7 +537,7 @@ export class ServerConnection {
     this.#user = undefined
     this.typical = undefined
     if (this.isSpoiled) return this.destroy()
-    this.#socket.resume()
+    this.#link?.resume()
     if (this.#plansChanged) {
       this.#state = State.Active
       return this.giveUpPlans(() => this.checkIn())
@@ -562,7 +566,7 @@ export class ServerConnection {
     this.#user = undefined
     // A server that waits for copy data would wait for ever, and one that streams would go on and keep its slot.
     if (this.#state !== State.Active || this.owed.isCopyIn || this.isStreaming) return this.abort()
-    this.#socket.resume()
+    this.#link?.resume()
     // What no Sync has followed is not answered, and undone with the connection.
     if (this.owed.ready === 0) return this.#finished()
     this.#state = State.Finishing
@@ -582,7 +586,7 @@ export class ServerConnection {
   destroy(): void {
     if (this.#state === State.Closed) return
     this.#abandoned = true
-    if (this.#socket.writable && this.#state !== State.Login) this.#socket.write(terminate)
+    if (this.#link?.isOpen && this.#state !== State.Login) this.#link.write(terminate)
     this.#close('closed by pgherd')
   }
 
@@ -601,8 +605,8 @@ export class ServerConnection {
     this.#timer = this.#options.timers.after(questionTimeoutMs, () =>
       this.#close('it did not answer a question of the proxy in time'),
     )
-    this.#socket.resume()
-    this.#socket.write(messages)
+    this.#link?.resume()
+    this.#link!.write(messages)
   }
 
   #onData(chunk: Buffer): void {
@@ -680,11 +684,14 @@ export class ServerConnection {
   #onOpen(socket: Socket, security: LinkSecurity | undefined): void {
     this.#socket = socket
     this.#security = security
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#user?.onServerWritable())
-    socket.on('error', error => this.#close(describeSocketError(error)))
-    socket.on('close', () => this.#close('the server closed the connection'))
-    socket.write(writeStartup(this.#options.parameters))
+    this.#link = new Link(socket, {
+      onData: chunk => this.#onData(chunk),
+      onDrain: () => this.#user?.onServerWritable(),
+      onEnd: () => undefined,
+      onError: error => this.#close(describeSocketError(error)),
+      onClose: () => this.#close('the server closed the connection'),
+    })
+    this.#link.write(writeStartup(this.#options.parameters))
   }
 
   #loginConversation(): LoginConversation {
@@ -695,7 +702,7 @@ export class ServerConnection {
         this.#timer?.cancel()
         this.#user?.onChallenge(body)
       },
-      onAnswer: message => this.#socket.write(message),
+      onAnswer: message => this.#link!.write(message),
       onAnswered: held => this.#onData(held),
       onKeys: keys => account?.keep(keys),
       onNotice: body => this.#user?.onLoginNotice(body),
@@ -780,7 +787,7 @@ export class ServerConnection {
     this.#conversation = new QuestionConversation(inTransaction ? 2 : 1, (code, body) => {
       if (code === Code.ParameterStatus) this.noteParameter(body)
     })
-    this.#socket.write(inTransaction ? Buffer.concat([rollback, discardAll]) : discardAll)
+    this.#link!.write(inTransaction ? Buffer.concat([rollback, discardAll]) : discardAll)
     const { timers, resetTimeoutMs } = this.#options
     this.#timer = timers.after(resetTimeoutMs, () => this.#close('the reset timed out'))
   }
@@ -810,8 +817,9 @@ export class ServerConnection {
     this.#state = State.Closed
     this.#timer?.cancel()
     // What a hung server has not taken yet is not waited for.
-    if (before === State.Login || this.#socket.writableLength > 0) this.#socket.destroy()
-    else this.#socket.destroySoon()
+    if (!this.#link) this.#socket.destroy()
+    else if (before === State.Login || this.unsentBytes > 0) this.#link.destroy()
+    else this.#link.destroySoon()
     const { clock, counters, load, owner } = this.#options
     const user = this.#user
     if (before !== State.Login && !this.#abandoned && (user || this.#sharedBy)) load.failed(clock.nowMs())

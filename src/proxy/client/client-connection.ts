@@ -1,5 +1,5 @@
-import type { Socket } from 'node:net'
 import type { Route } from '../../routing/choose.ts'
+import { Link, type LinkUser } from '../../runtime/link.ts'
 import { peerOf } from '../../runtime/sockets.ts'
 import type { Timer } from '../../runtime/timers.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
@@ -34,7 +34,7 @@ const farewellMs = 2000
  * The client's side of a `Client`: who it is, what it has sent that cannot be passed on yet, what it is told, and how
  * it ends. What it has to do with servers is in `Client`.
  */
-export abstract class ClientConnection {
+export abstract class ClientConnection implements LinkUser {
   /** Of the port that it came to. */
   readonly door: Route
   /** Where what it asks for now is to go. */
@@ -56,7 +56,7 @@ export abstract class ClientConnection {
   readonly minor: number
 
   protected readonly host: ClientHost
-  protected readonly socket: ClientSocket
+  protected readonly link: Link
   protected state: ClientState = ClientState.Waiting
   /** What came before it could be passed on. */
   protected ahead: Buffer = empty
@@ -70,7 +70,6 @@ export abstract class ClientConnection {
   #waitTimer: Timer | undefined
 
   constructor(arrival: Arrival, host: ClientHost) {
-    this.socket = arrival.socket
     this.door = arrival.route
     this.route = arrival.route
     this.#from = arrival.address === peerOf(arrival.socket) ? undefined : arrival.address
@@ -84,17 +83,7 @@ export abstract class ClientConnection {
     // What is empty is only part of what came before, which need not be kept.
     if (arrival.ahead.length > 0) this.ahead = arrival.ahead
     this.host = host
-    this.#listen()
-  }
-
-  #listen(): void {
-    const { socket } = this
-    socket[owner] = this
-    socket.on('data', onData)
-    socket.on('drain', onDrain)
-    socket.on('end', onEnd)
-    socket.on('error', onError)
-    socket.on('close', onClose)
+    this.link = new Link(arrival.socket, this)
   }
 
   /** The next piece of what the client sends. */
@@ -114,7 +103,7 @@ export abstract class ClientConnection {
 
   /** Where it connects from: `address:port`. */
   get address(): string {
-    return this.#from ?? peerOf(this.socket)
+    return this.#from ?? peerOf(this.link.socket)
   }
 
   get user(): string {
@@ -154,12 +143,12 @@ export abstract class ClientConnection {
 
   /** Where it has connected to: `address:port`. */
   get localAddress(): string {
-    return `${this.socket.localAddress ?? '?'}:${this.socket.localPort ?? 0}`
+    return this.link.localAddress
   }
 
   /** What was sent to it and has not left yet. */
   get unsentBytes(): number {
-    return this.socket.writableLength
+    return this.link.unsentBytes
   }
 
   get isClosed(): boolean {
@@ -227,10 +216,18 @@ export abstract class ClientConnection {
     this.onHalfClosed()
   }
 
+  onError(): void {
+    this.end('client_lost')
+  }
+
+  onClose(): void {
+    this.end('client_closed')
+  }
+
   /** Keeps what cannot be passed on yet. */
   protected keepAhead(chunk: Buffer): void {
     this.ahead = this.ahead.length === 0 ? chunk : Buffer.concat([this.ahead, chunk])
-    if (this.ahead.length > aheadBytesMax) this.socket.pause()
+    if (this.ahead.length > aheadBytesMax) this.link.pause()
   }
 
   protected takeAhead(): Buffer {
@@ -241,10 +238,10 @@ export abstract class ClientConnection {
 
   /** Sends something to the client. False: it is slow, and should be given no more until `onDrain`. */
   protected send(chunk: Buffer): boolean {
-    if (!this.socket.writable) return true
+    if (!this.link.isOpen) return true
     this.host.counters.bytesToClients += chunk.length
     if (this.stats) this.stats.sentBytes += chunk.length
-    return this.socket.write(chunk)
+    return this.link.write(chunk)
   }
 
   // The end.
@@ -270,34 +267,10 @@ export abstract class ClientConnection {
     }
     if (last) this.send(last)
     // A client that does not read is not waited for long.
-    this.socket.destroySoon()
-    if (this.socket.writableLength > 0) this.host.timers.after(farewellMs, () => this.socket.destroy())
+    this.link.destroySoon()
+    if (this.link.unsentBytes > 0) this.host.timers.after(farewellMs, () => this.link.destroy())
     this.onFinished(before, reason)
   }
-}
-
-/** Whose a socket is: with listeners that all clients share, an idle one takes a tenth less memory. */
-const owner = Symbol('client')
-type ClientSocket = Socket & { [owner]?: ClientConnection }
-
-function onData(this: ClientSocket, chunk: Buffer): void {
-  this[owner]!.onData(chunk)
-}
-
-function onDrain(this: ClientSocket): void {
-  this[owner]!.onDrain()
-}
-
-function onEnd(this: ClientSocket): void {
-  this[owner]!.onEnd()
-}
-
-function onError(this: ClientSocket): void {
-  this[owner]!.end('client_lost')
-}
-
-function onClose(this: ClientSocket): void {
-  this[owner]!.end('client_closed')
 }
 
 const empty = Buffer.alloc(0)

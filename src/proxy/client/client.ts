@@ -109,9 +109,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   handOver(): { socket: Socket; client: Omit<HandOver, 'cancelKey'> } | undefined {
     if (!this.mayMove || !this.wantsNothing || this.unsentBytes > 0) return undefined
     const session = this.session?.handOver()
-    if (!session || !stopReading(this.socket)) return undefined
+    if (!session || !stopReading(this.link.socket)) return undefined
     this.state = State.Closed
-    return { socket: this.socket, client: handOverOf(this, session, this.host.clock.nowMs()) }
+    return { socket: this.link.socket, client: handOverOf(this, session, this.host.clock.nowMs()) }
   }
 
   /** It is only a matter of moments until another worker can go on with it. */
@@ -260,7 +260,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.#lane) this.#lane.resume()
     else if (!this.#isWithoutServer) this.#server?.resume()
     else if (this.hasAhead) this.#wake(this.takeAhead())
-    else this.socket.resume()
+    else this.link.resume()
   }
 
   /**
@@ -310,9 +310,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (request[0] === Code.Terminate) return this.end('client_closed')
     this.route = this.door
     if (this.#answerHere(request) || this.#explain(request)) return
-    if (!hasRequest(request) || this.socket.writableNeedDrain) {
+    if (!hasRequest(request) || this.link.needsDrain) {
       this.ahead = request
-      if (this.socket.writableNeedDrain) this.socket.pause()
+      if (this.link.needsDrain) this.link.pause()
     } else if (this.host.direct(this, request)) this.#run(request)
     else this.#awaitNode(request)
   }
@@ -350,12 +350,12 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.hasAhead) this.#wake(this.takeAhead())
     if (!this.#isWithoutServer) return
     if (this.isHalfClosed) return this.end('client_closed')
-    if (!this.socket.writableNeedDrain) this.socket.resume()
+    if (!this.link.needsDrain) this.link.resume()
   }
 
   /** Whether all that has come begins or ends a transaction that needs no server. */
   #answerHere(request: Buffer): boolean {
-    if (!this.#isPooled() || this.socket.writableNeedDrain) return false
+    if (!this.#isPooled() || this.link.needsDrain) return false
     const { host } = this
     const nowMs = host.clock.nowMs()
     const answered = host.transactions.answer(request, this, nowMs)
@@ -424,7 +424,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** Whether what has come goes into a lane. */
   #share(request: Buffer): boolean {
-    if (this.#begun || this.socket.writableNeedDrain) return false
+    if (this.#begun || this.link.needsDrain) return false
     this.#lane = this.host.share(this, request)
     if (!this.#lane) return false
     this.state = State.Sharing
@@ -495,7 +495,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.#server = server
     this.state = State.Login
     this.waitFreely()
-    this.socket.resume()
+    this.link.resume()
   }
 
   /** Another server is looked for; nothing has been answered by the client yet. */
@@ -630,7 +630,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.hasAhead) this.#pass(this.#takeNext())
     else this.#restIfNothingIsDue()
     if (this.state !== State.Active) return
-    this.socket.resume()
+    this.link.resume()
     if (!this.isHalfClosed) return
     if (this.#isCutShort) this.end('client_lost')
     else if (this.#isDone) this.end('client_closed')
@@ -662,7 +662,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
         else if (server.owed.hasSpecial && server.owed.isAllSkipped) this.#putIn(server)
         return
       case false:
-        this.socket.pause()
+        this.link.pause()
         return
       case 'barrier':
         this.ahead = Buffer.concat([(relay as PooledRelay).takeHeld(), this.ahead])
@@ -749,7 +749,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     if (!server || this.state !== State.Active || server.isBusy || !this.hasAhead) return
     if (!hasRequest(this.ahead)) {
-      this.socket.resume()
+      this.link.resume()
       return
     }
     const request = this.takeAhead()
@@ -758,7 +758,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const hasFailed = server.status === TransactionStatus.Failed
     if (staysHere === 'yes' || (hasFailed && staysHere !== 'several')) {
       this.#pass(request)
-      this.socket.resume()
+      this.link.resume()
     } else if (staysHere === 'if fresh') this.#awaitInReading(request, server)
     else this.#moveTransaction(request, server)
   }
@@ -772,7 +772,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       if (!isFresh || server.isClosed) return this.#moveTransaction(request, server)
       this.state = State.Active
       this.#pass(request)
-      this.socket.resume()
+      this.link.resume()
     })
   }
 
@@ -836,7 +836,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   }
 
   onServerWritable(): void {
-    if (this.state === State.Active) this.socket.resume()
+    if (this.state === State.Active) this.link.resume()
   }
 
   // When something goes wrong.

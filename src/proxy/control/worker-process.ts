@@ -36,8 +36,12 @@ export interface WorkerProcessOptions {
  * A young generation of its usual size would cost more memory than thousands of idle clients, whose logins make it
  * grow; what a worker throws away is so short-lived that a small one costs no time. What logins leave in the old
  * generation is given back early. Neither costs processor time a query (the benches `idle-clients` and `select`).
+ *
+ * The parser, which is WebAssembly, stays as it is compiled at first: it works for moments only, and to compile its
+ * largest functions anew, with all that can be done for them, took a fifth of a busy worker's processor time for the
+ * first half minute.
  */
-const nodeOptions = ['--max-semi-space-size=1', '--optimize-for-size']
+const nodeOptions = ['--max-semi-space-size=1', '--optimize-for-size', '--no-wasm-tier-up']
 
 /** Where a worker finds the file in which all count what they acknowledge. */
 export const acknowledgedFd = 4

@@ -186,7 +186,7 @@ export class Host {
     })
     const proxy = new ProxyControl({
       settings,
-      workers: config.proxy.workers === 'auto' ? Math.min(8, availableParallelism()) : config.proxy.workers,
+      workers: config.proxy.workers === 'auto' ? workersFor(availableParallelism()) : config.proxy.workers,
       inherited: this.#options.inherited ?? [],
       clock: systemClock,
       timers: systemTimers,
@@ -372,6 +372,11 @@ export class Host {
       }
     }
   }
+}
+
+/** One processor is for the control process, and for what else runs here: workers that outnumber the rest slow it down. */
+export function workersFor(processors: number): number {
+  return Math.max(1, Math.min(8, processors - 1))
 }
 
 function sessionsByNode(proxy: ProxyControl): Record<string, number> {

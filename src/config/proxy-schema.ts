@@ -342,7 +342,7 @@ export const proxySection = field.section(
       env: 'PGHERD_PROXY_READ_PORT',
     }),
     workers: field.autoOrInteger(1, 64, {
-      description: 'Worker processes that carry the traffic. `auto` follows the processors of the machine.',
+      description: 'Worker processes that carry the traffic. `auto`: one fewer than the machine has processors, 1 to 8.',
       reload: 'restart',
       env: 'PGHERD_PROXY_WORKERS',
     }),
@@ -380,7 +380,8 @@ export const proxySection = field.section(
     }),
     prepare_unnamed: field.choice(onOff, 'on', {
       description:
-        'Whether statements that drivers send again and again without preparing them are prepared on the server. ' +
+        'Whether statements that come again and again without being prepared, as extended messages or, if they only ' +
+        'read, as simple queries with other constants, are prepared on the server. ' +
         'PostgreSQL then plans them as `plan_cache_mode` says.',
       reload: 'live',
     }),

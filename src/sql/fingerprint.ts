@@ -1,4 +1,5 @@
 import { foldByte, Lexer, Token } from './lexer.ts'
+import { constantsMax } from './parameters.ts'
 
 /** Longer statements have no fingerprint; in bytes. */
 export const statementBytesMax = 16 * 1024
@@ -19,6 +20,12 @@ export class Fingerprinter {
   length = 0
   /** Of the bytes, 30 bits. Two statements may share it: compare the bytes. */
   hash = 0
+  /** Numbers and strings that the text has, and where the first ones begin and end. */
+  constants = 0
+  readonly starts = new Int32Array(constantsMax)
+  readonly ends = new Int32Array(constantsMax)
+  /** What was read. */
+  text: Uint8Array | undefined
   readonly #lexer = new Lexer(this.bytes, 0, 0)
 
   /** `standardStrings` as the session has standard_conforming_strings. */
@@ -28,6 +35,8 @@ export class Fingerprinter {
     lexer.reset(text, start, end, standardStrings)
     this.length = 0
     this.hash = hashSeed
+    this.constants = 0
+    this.text = text
     let tokens = 0
     let isEscape = false
     let semicolonsFrom = -1
@@ -58,13 +67,23 @@ export class Fingerprinter {
       case Token.Word:
         return this.#word(text, lexer.start, lexer.end)
       case Token.Number:
+        this.#note(lexer.from, lexer.position)
         // Not 0, which is no precision of a float.
         return this.#put(one)
       case Token.String:
+        this.#note(lexer.from, lexer.position)
         return isEscape ? this.#copy(text, lexer.from, lexer.position) : this.#string(text)
       default:
         return this.#copy(text, lexer.from, lexer.position)
     }
+  }
+
+  #note(from: number, to: number): void {
+    if (this.constants < constantsMax) {
+      this.starts[this.constants] = from
+      this.ends[this.constants] = to
+    }
+    this.constants++
   }
 
   #word(text: Uint8Array, start: number, end: number): void {

@@ -1,3 +1,4 @@
+import { parametersOf } from './parameters.ts'
 import { type Dependencies, readTree } from './parse-tree.ts'
 
 /** Why a statement gets a server connection of its own. */
@@ -53,12 +54,23 @@ export class StatementClass {
   readonly isRead: boolean
   /** What it means depends on these; of no account when it is refused. */
   readonly dependencies: Dependencies
+  /** Which of its constants could be parameters; see `parametersOf`. */
+  readonly parameters: Uint8Array | undefined
+  /** How often a text of it with parameters had not come before, and how often it had. */
+  newTexts = 0
+  knownTexts = 0
 
-  constructor(text: Buffer, refusal: ShareRefusal | undefined, dependencies: Dependencies) {
+  constructor(
+    text: Buffer,
+    refusal: ShareRefusal | undefined,
+    dependencies: Dependencies,
+    parameters?: Uint8Array,
+  ) {
     this.text = text
     this.refusal = refusal
     this.isRead = readRefusals.has(refusal)
     this.dependencies = dependencies
+    this.parameters = parameters
   }
 }
 
@@ -67,16 +79,21 @@ export type Parse = (text: string) => unknown
 
 /** `text` is what a `Fingerprinter` has written, and becomes the class's own. */
 export function classify(text: Buffer, parse: Parse): StatementClass {
-  const { refusal, dependencies } = parseAndRead(text, parse)
-  return new StatementClass(text, refusal, dependencies)
+  const { refusal, dependencies, parameters } = parseAndRead(text, parse)
+  return new StatementClass(text, refusal, dependencies, parameters)
 }
 
-function parseAndRead(text: Buffer, parse: Parse): ReturnType<typeof readTree> {
+function parseAndRead(
+  text: Buffer,
+  parse: Parse,
+): ReturnType<typeof readTree> & { parameters?: Uint8Array | undefined } {
   // The parser takes this for a mistake of the caller.
   if (text.length === 0) return { refusal: 'not_read', dependencies: noDependencies }
   try {
     // A character a byte: in whatever encoding it is, what is not ASCII can only be part of a name.
-    return readTree(parse(text.toString('latin1')))
+    const tree = parse(text.toString('latin1'))
+    const read = readTree(tree)
+    return read.refusal === undefined ? { ...read, parameters: parametersOf(tree, text) } : read
   } catch {
     // No SQL that the parser knows, or too deep for it.
     return { refusal: 'unreadable', dependencies: noDependencies }

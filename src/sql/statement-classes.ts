@@ -31,7 +31,8 @@ const classBytes = 600
 export class StatementClasses {
   readonly #clock: Clock
   readonly #limits: ClassLimits
-  readonly #fingerprinter = new Fingerprinter()
+  /** What was read last. */
+  readonly fingerprinter = new Fingerprinter()
   #parse: Parse | undefined
   #isLoading: Promise<void> | undefined
   /** By hash; of two that share one the latest is kept. What is used moves from the old half to the new one. */
@@ -72,7 +73,7 @@ export class StatementClasses {
    * the session has standard_conforming_strings. Only for encodings that `isReadable`.
    */
   of(text: Uint8Array, start: number, end: number, standardStrings: boolean): StatementClass | undefined {
-    const print = this.#fingerprinter
+    const print = this.fingerprinter
     if (this.#parse === undefined) return undefined
     const unprintable = print.read(text, start, end, standardStrings)
     if (unprintable !== undefined) return unprintable === 'too_long' ? tooLong : unreadable
@@ -95,14 +96,14 @@ export class StatementClasses {
   }
 
   #isSame({ text }: StatementClass): boolean {
-    const { bytes, length } = this.#fingerprinter
+    const { bytes, length } = this.fingerprinter
     if (text.length !== length) return false
     for (let at = 0; at < length; at++) if (text[at] !== bytes[at]) return false
     return true
   }
 
   #learn(parse: Parse): StatementClass | undefined {
-    const { bytes, length, hash } = this.#fingerprinter
+    const { bytes, length, hash } = this.fingerprinter
     const place = hash % this.#seen.length
     if (this.#seen[place] !== hash) {
       this.#seen[place] = hash

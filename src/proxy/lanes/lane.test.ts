@@ -127,7 +127,9 @@ const asked = Buffer.concat([
 function submit(lane: Lane, client: Client, prepares = false): void {
   const request = prepares ? asked : writeQuery('select 1')
   reader.read(request)
-  const bound = prepares ? { statement, named: undefined, changedAt: 0, preparedMax: 10 } : undefined
+  const bound = prepares
+    ? { statement, named: undefined, changedAt: 0, preparedMax: 10, values: undefined }
+    : undefined
   lane.submit(client, request, reader, new Learned(), bound, 1000)
 }
 

@@ -1,3 +1,4 @@
+import type { Parameterized } from '../../sql/parameterized.ts'
 import { Server as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
 import {
   frame,
@@ -8,7 +9,7 @@ import {
 } from '../../wire/messages.ts'
 import { Scanner } from '../../wire/scanner.ts'
 import { isFatal, saysStop } from '../relay/farewell.ts'
-import { isPlanChanged, noColumns, shapeOf } from '../relay/server-relay.ts'
+import { isIntervention, isPlanChanged, noColumns, shapeOf } from '../relay/server-relay.ts'
 import type { ServerConnection } from '../server.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { dialectOf } from '../session/reported.ts'
@@ -46,6 +47,8 @@ export interface Bound {
   changedAt: number
   /** Most named statements on a server connection. */
   preparedMax: number
+  /** What a Query has in place of its parameters; undefined for what came as extended messages. */
+  values: Parameterized | undefined
 }
 
 /** What a client does not read is kept up to here; then the others in its lane are run elsewhere, and the lane waits. */
@@ -146,12 +149,12 @@ export class Lane {
   }
 
   #bind(unit: LaneUnit, reader: UnitReader, bound: Bound): void {
-    const { statement, named, preparedMax } = bound
+    const { statement, named, preparedMax, values } = bound
     const { statements } = this.server
     const { request } = unit
     const isParsed = reader.kind === UnitKind.Parsed
     let name = statements.use(statement)
-    if (name !== undefined && isParsed && statements.shapeOf(statement)!.parsedAt < bound.changedAt) {
+    if (name !== undefined && !named && isOutdated(statements.shapeOf(statement)!, bound.changedAt)) {
       this.#output.add(writeCloseStatement(name))
       unit.ownCloses++
       statements.forget(statement, name)
@@ -174,6 +177,11 @@ export class Lane {
     unit.statement = statement
     unit.name = name
     unit.isBinding = true
+    if (values) {
+      unit.isQuery = true
+      this.#output.addQuery(name, request, values)
+      return
+    }
     if (named?.shape !== undefined && !reader.describes) {
       const there = statements.shapeOf(statement)
       unit.named = named
@@ -321,7 +329,7 @@ export class Lane {
         // Columns other than those it was told are for the client's own connection to refuse.
         if (head.named && statements.shapeOf(head.statement!)?.shape !== head.named.shape)
           this.#takeBack(head)
-        return false
+        return head.isQuery
       default:
         return false
     }
@@ -359,7 +367,11 @@ export class Lane {
     const isChanged = isPlanChanged(chunk, at, end)
     if (isChanged) this.#giveUpPlan(head)
     // The client must not see the name that its statement has here; and a Parse that was not sent might have failed.
-    const isUnsure = body.includes(ownNames) || (head.isParsing && head.skipsParse)
+    const isUnsure =
+      body.includes(ownNames) ||
+      (head.isParsing && head.skipsParse) ||
+      (head.isQuery && !isIntervention(body))
+    if (head.isQuery && head.isBinding) head.statement!.refusals++
     if (isChanged || isUnsure) this.#takeBack(head)
     else if (head.deliveredBytes === 0 && head.client?.isForAnother(body)) this.#takeBack(head, 'standby')
     head.isBinding = false
@@ -405,6 +417,7 @@ export class Lane {
     const answer = this.#answer(head, chunk, from, to)
     // Answers that come together say nothing about how long each took.
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
+    if (ms !== undefined && ms > slowMs && head.statement) this.server.statements.doubt(head.statement)
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
     this.#answeredMs += nowMs - head.submittedMs
     // What nobody waits for any more has been counted as a stall.
@@ -591,6 +604,14 @@ export class Lane {
     for (const [client, request] of undelivered) client.giveBack(request, true)
     torn?.loseAnswer(message)
   }
+}
+
+/** Parsing and planning take tenths of a millisecond: what takes longer than this may have a bad plan for all values. */
+const slowMs = 50
+
+/** Whether a statement is to be prepared anew: it may mean something else by now, or its plan is doubtful. */
+function isOutdated(there: { parsedAt: number; isDoubtful: boolean }, changedAt: number): boolean {
+  return there.parsedAt < changedAt || there.isDoubtful
 }
 
 const parseComplete = frame(Code.ParseComplete, Buffer.alloc(0))

@@ -1,4 +1,6 @@
+import type { Parameterized } from '../../sql/parameterized.ts'
 import { Client as Code, headerBytes } from '../../wire/codes.ts'
+import { frame } from '../../wire/messages.ts'
 
 const firstBytes = 8 * 1024
 /** A buffer that has grown beyond this is given up after it was sent. */
@@ -40,6 +42,32 @@ export class LaneOutput {
     this.#bytes = at
   }
 
+  /** A whole unit that has the same answer as a Query: `values` are bound to the statement that is known as `name`. */
+  addQuery(name: string, request: Buffer, values: Parameterized): void {
+    const { count, starts, ends, lengths } = values
+    let bytes = headerBytes + 1 + name.length + 1 + 2 + 2 + 2
+    for (let index = 0; index < count; index++) bytes += 4 + lengths[index]!
+    this.#makeRoom(bytes + behindBind.length)
+    const buffer = this.#buffer
+    let at = this.#bytes
+    buffer[at] = Code.Bind
+    at = buffer.writeUInt32BE(bytes - 1, at + 1)
+    buffer[at++] = 0
+    at += buffer.write(name, at, 'latin1')
+    buffer[at++] = 0
+    at = buffer.writeUInt16BE(0, at)
+    at = buffer.writeUInt16BE(count, at)
+    for (let index = 0; index < count; index++) {
+      at = buffer.writeUInt32BE(lengths[index]!, at)
+      for (let from = starts[index]!; from < ends[index]!; from++) {
+        buffer[at++] = request[from]!
+        if (request[from] === quote) from++
+      }
+    }
+    at = buffer.writeUInt16BE(0, at)
+    this.#bytes = at + behindBind.copy(buffer, at)
+  }
+
   /** What has to be sent; it is the caller's until `reuse`. */
   take(): Buffer {
     const taken = this.#buffer.subarray(0, this.#bytes)
@@ -62,3 +90,12 @@ export class LaneOutput {
     this.#buffer = grown
   }
 }
+
+const quote = 0x27
+const portal = 0x50 // 'P'
+/** Describe and Execute of the unnamed portal, and Sync. */
+const behindBind = Buffer.concat([
+  frame(Code.Describe, Buffer.from([portal, 0])),
+  frame(Code.Execute, Buffer.alloc(5)),
+  frame(Code.Sync, Buffer.alloc(0)),
+])

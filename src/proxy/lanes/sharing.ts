@@ -1,11 +1,12 @@
 import { type Hints, readHints } from '../../routing/hints.ts'
 import type { Logger } from '../../runtime/log.ts'
+import { Parameterized } from '../../sql/parameterized.ts'
 import { isReadable } from '../../sql/session-effects.ts'
 import type { StatementClass } from '../../sql/statement-class.ts'
 import type { StatementClasses } from '../../sql/statement-classes.ts'
 import type { Database } from '../catalog/database.ts'
 import type { NamedStatement, PooledSession } from '../session/pooled-session.ts'
-import { dialectOf, type Reported } from '../session/reported.ts'
+import { contextOf, dialectOf, type Reported } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
 import type { ServerAccount } from '../startup/server-account.ts'
 import type { LaneCounters, LaneRefusal } from './counters.ts'
@@ -47,6 +48,7 @@ export class Sharing {
   readonly counters: LaneCounters
   readonly #classes: StatementClasses
   readonly #reader = new UnitReader()
+  readonly #values = new Parameterized()
   readonly #nowMs: () => number
   readonly #log: Logger
   #isLoading = false
@@ -54,6 +56,7 @@ export class Sharing {
   #request: Buffer | undefined
   #statement: Statement | undefined
   #named: NamedStatement | undefined
+  #class: StatementClass | undefined
   #learned: Learned | undefined
   #refusal: Refusal | undefined
   /** Whether statements can be read by what a server has reported. */
@@ -73,6 +76,7 @@ export class Sharing {
   examine(client: SharingClient, request: Buffer, knowledge: Database): Refusal | undefined {
     this.#request = request
     this.#statement = undefined
+    this.#class = undefined
     this.#learned = undefined
     this.#refusal = this.#look(client, request, knowledge)
     return this.#refusal
@@ -109,6 +113,7 @@ export class Sharing {
     if (!found) return 'unknown'
     const refusal = found.refusal ?? knowledge.sharing(found, this.#classes)
     if (refusal === undefined) this.#learned = knowledge.learnedOf(found)
+    this.#class = found
     return refusal
   }
 
@@ -127,7 +132,7 @@ export class Sharing {
       client.learning = learned
       return this.#refuse(cost)
     }
-    const bound = statement && this.#boundOf(statement, place)
+    const bound = statement ? this.#boundOf(statement, place) : this.#boundOfQuery(request, session, place)
     const lane = place.lanes.pick(session.settings.key, nowMs)
     if (!lane) return this.#refuse('no_lane')
     const { reported, isTrusting } = lane.server
@@ -187,9 +192,37 @@ export class Sharing {
     { knowledge, preparedMax, preparesUnnamed }: SharingPlace,
   ): Bound | undefined {
     const named = this.#named
-    if (named) return { statement, named, changedAt: 0, preparedMax }
+    if (named) return { statement, named, changedAt: 0, preparedMax, values: undefined }
     if (!preparesUnnamed || ++statement.uses < usesToPrepare) return undefined
-    return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax }
+    return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax, values: undefined }
+  }
+
+  /**
+   * A Query that comes again and again with other constants is prepared with parameters in their place: undefined for
+   * one that is run as it came.
+   */
+  #boundOfQuery(
+    request: Buffer,
+    session: PooledSession,
+    { knowledge, preparedMax, preparesUnnamed }: SharingPlace,
+  ): Bound | undefined {
+    const found = this.#class
+    const { fingerprinter } = this.#classes
+    if (!found?.parameters || !preparesUnnamed || fingerprinter.text !== request || isVaried(found))
+      return undefined
+    if (session.told.get('standard_conforming_strings') === 'off') return undefined
+    const values = this.#values
+    const { textEnd, textStart } = this.#reader
+    if (!values.read(request, textStart, textEnd, fingerprinter, found.parameters)) return undefined
+    const context = contextOf(session.told, session.context)
+    const statement = knowledge.statements.of(values.body, 0, values.bodyBytes, context)
+    if (++statement.uses < usesToPrepare) {
+      found.newTexts++
+      return undefined
+    }
+    found.knownTexts++
+    if (statement.refusals > refusalsMax) return undefined
+    return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax, values }
   }
 
   #reads(told: Reported): boolean {
@@ -201,6 +234,15 @@ export class Sharing {
     return reads
   }
 }
+
+/** Its texts differ in more than what could be parameters: most would be prepared for nothing. */
+function isVaried({ knownTexts, newTexts }: StatementClass): boolean {
+  return newTexts > newTextsMax && knownTexts < newTexts * 4
+}
+
+const newTextsMax = 100
+/** After so many refusals a statement is not tried again. */
+const refusalsMax = 3
 
 /** A session that is wholly described by its settings. */
 function isPlain(session: PooledSession): boolean {

@@ -47,6 +47,8 @@ export class LaneUnit {
   ownCloses = 0
   /** ParseComplete that the client has not asked for. */
   hidesParse = false
+  /** A Query that is run as a prepared statement: BindComplete is not the client's, and neither are its errors. */
+  isQuery = false
   /** What was asked about the statement, which the client has not asked for. */
   hidesDescription = false
   /** The statement that it prepares, and under which name, until it is known whether that works. */
@@ -69,6 +71,7 @@ export class LaneUnit {
     this.isCancelled = false
     this.ownCloses = 0
     this.hidesParse = false
+    this.isQuery = false
     this.hidesDescription = false
     this.preparing = undefined
     this.statement = undefined

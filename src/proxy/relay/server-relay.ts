@@ -322,6 +322,11 @@ export function isLastingRefusal(body: Buffer): boolean {
 
 const standbyRefusals = ['25006', '0A000', '55000', '40001', '42'].map(code => Buffer.from(`\0C${code}`))
 
+/** Whether somebody has cancelled it, or ends the server. */
+export function isIntervention(body: Buffer): boolean {
+  return body.includes(intervention)
+}
+
 function has(chunk: Buffer, start: number, end: number, field: Buffer): boolean {
   return chunk.subarray(start, end).includes(field)
 }

@@ -20,6 +20,8 @@ export class Statement {
   runs = 0
   /** with so many parameters. */
   parameters = -1
+  /** How often it was refused by a server that was to prepare or bind it on the proxy's own account. */
+  refusals = 0
   #verb: PreparedVerb | 'other' | undefined
   #effects: SessionEffects | undefined
   #version = -1

@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import type { Host } from '../../src/cli/host.ts'
+import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { answerTo, simple, untilShared } from '../support/lanes.ts'
+import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { type Received, WireClient } from '../support/wire-client.ts'
+
+/**
+ * Simple queries that come again and again with other constants are prepared in lanes, with parameters in place of the
+ * constants: what comes back must be, byte for byte, what PostgreSQL tells a client of its own.
+ */
+let cluster: TestCluster
+let host: Host
+let direct: WireClient
+let client: WireClient
+
+before(async () => {
+  cluster = await startTestCluster({ replicas: 0 })
+  const setUp = await connect(cluster.primary.port)
+  await setUp.query(`
+    create type mood as enum ('sad', 'ok', 'happy');
+    create domain positive as integer check (value > 0);
+    create table things (
+      i integer primary key, s smallint, b bigint, n numeric(10, 2), f double precision, t text, v varchar(5), c char(5),
+      d date, z timestamptz, m mood, u uuid, o boolean, j jsonb, a integer[], y bytea, p positive, k interval, r money);
+    insert into things
+      select i, i, i * 3000000000, i / 4.0, i / 3.0, 'it''s ' || i, 'v' || i, 'c' || i, date '2020-01-01' + i,
+        timestamptz '2020-01-01 12:00+00' + i * interval '1 hour', (array['sad', 'ok', 'happy'])[1 + i % 3]::mood,
+        ('00000000-0000-0000-0000-0000000000' || lpad(i::text, 2, '0'))::uuid, i % 2 = 0,
+        jsonb_build_object('k', i), array[i, i + 1], decode(lpad(i::text, 2, '0'), 'hex'), i,
+        i * interval '1 day', i::money
+      from generate_series(1, 60) i;
+    create index on things ((j ->> 'k'));
+    create view seen as select i, t from things where s < 50;
+    create table parted (i integer, t text) partition by range (i);
+    create table parted_low partition of parted for values from (0) to (30);
+    create table parted_high partition of parted for values from (30) to (100);
+    insert into parted select i, t from things;
+    analyze;
+  `)
+  await setUp.end()
+  host = await startTestHost(
+    await testConfig([{ name: 'a', port: cluster.primary.port }], {
+      'proxy.workers': 1,
+      'proxy.default_pool_size': 4,
+      'proxy.users': { plain: { prepare_unnamed: 'off' } },
+    }),
+  )
+  await untilRolesAreKnown(host)
+  direct = await WireClient.open(cluster.primary.port)
+  client = await WireClient.open(host.config.proxy.port)
+})
+
+after(async () => {
+  direct?.close()
+  client?.close()
+  await host?.stop()
+  await cluster?.stop()
+})
+
+const shown = (received: readonly Received[]): string[] =>
+  received.map(({ code, body }) => `${code} ${body.toString('latin1')}`)
+
+/** Runs the same on both, one after the other with every value. */
+async function compare(sql: (value: string) => string, values: readonly string[]): Promise<string[]> {
+  const told: string[] = []
+  for (const value of values) {
+    const text = sql(value)
+    const expected = shown(await answerTo(direct, simple(text)))
+    assert.deepEqual(shown(await answerTo(client, simple(text))), expected, text)
+    told.push(...expected)
+  }
+  return told
+}
+
+const numbers = Array.from({ length: 12 }, (_, at) => String(1 + at * 5))
+/** What each column is compared with: good values, and some that it has no room for or that cannot be read. */
+const comparisons: [string, string[]][] = [
+  [
+    'i =',
+    [
+      ...numbers,
+      '-5',
+      '- 5',
+      '999999999',
+      '1000000000',
+      '2147483648',
+      '-2147483648',
+      '99999999999',
+      '1.0',
+      '1e1',
+    ],
+  ],
+  ['s =', [...numbers, '40000', '-32768']],
+  ['b >', [...numbers, '3000000000', '-1', "'30000000000'", "'x'"]],
+  ['n <=', [...numbers, "'1.25'", "'1e2'", "'NaN'", '1.25']],
+  ['f <', [...numbers, "'Infinity'", "'0.1'"]],
+  ['t =', ["'it''s 7'", "'it''s 8'", "''", "'it''s ''9'''", "'\\'", "E'it\\'s 7'", "'it' '''s 7'", '5']],
+  ['v =', ["'v7'", "'v8'", "'v7   '", "'a longer one'", "'ä'", "'€'"]],
+  ['c =', ["'c7'", "'c8'", "'c7   '", "'c7                 '", "'longer than five'"]],
+  ['d >=', ["'2020-01-08'", "'2020-02-10'", "'20200115'", "'tomorrow'", "'2020-13-01'", "'infinity'"]],
+  ['z <', ["'2020-01-02'", "'2020-01-02 10:00+05'", "'2020-01-01 17:00 Europe/Berlin'", "'nonsense'"]],
+  ['m =', ["'sad'", "'ok'", "'happy'", "'glad'", "'ok'"]],
+  ['m >', ["'sad'", "'ok'", "'happy'"]],
+  ['u =', ["'00000000-0000-0000-0000-000000000007'", "'{00000000-0000-0000-0000-000000000008}'", "'x'"]],
+  ['o =', ["'t'", "'no'", "'yes'", "'maybe'", 'true']],
+  ['j =', [`'{"k": 7}'`, `'{"k" : 8}'`, "'{'", `'{"k":"it''s"}'`]],
+  [`j ->> 'k' =`, ["'7'", "'8'", "'x'"]],
+  ['a =', ["'{7,8}'", "'{8, 9}'", "'{'"]],
+  ['y =', ["'\\x07'", "'\\x08'", "'\\xg'", "'\\001'"]],
+  ['p =', [...numbers, '-5', "'7'", "'-7'", '0']],
+  ['k =', ["'7 days'", "'P8D'", "'1 fortnight'", "'x'"]],
+  ['r =', ["'7'", "'$8.00'", '9']],
+]
+
+for (const [comparison, values] of comparisons) {
+  test(`${comparison} a constant`, async () => {
+    const column = comparison.split(' ')[0]
+    const sql = (value: string): string => `select i, ${column} from things where ${comparison} ${value}`
+    // Good ones first, so that it is prepared when the others come.
+    await untilShared(host, () => compare(sql, values.slice(0, 2)), 4)
+    await compare(sql, [...values, ...values])
+  })
+}
+
+test('lists, ranges, several constants, joins, subqueries, views and partitions', async () => {
+  const forms: ((value: string) => string)[] = [
+    value => `select i from things where i in (${value}, 3, -4)`,
+    value => `select i from things where i not in (${value}, null)`,
+    value => `select i from things where i between ${value} and 40 order by 1 limit 5`,
+    value =>
+      `select i from things where not (i < ${value} or t = 'it''s 9') and d > '2020-01-10' order by i desc`,
+    value =>
+      `select x.i, y.t from things x join things y on x.i = y.i and y.i > ${value} where x.s < 30 order by 1`,
+    value => `select count(*), 5, 'five' from things where ${value} >= i group by 2 having count(*) > 2`,
+    value =>
+      `select i from things where exists (select 1 from parted where parted.i = ${value} and parted.i = things.i)`,
+    value => `select i, (select t from parted where i = ${value}) from things where i = 3`,
+    value => `select t from seen where i = ${value}`,
+    value => `select t, tableoid::regclass from parted where i = ${value}`,
+    value => `values (${value})`,
+    value => `select i from things where i = ${value} union all select i from parted where i = 8 order by 1`,
+    value => `select 1 / (i - 6) from things where i = ${value}`,
+    value => `select i /* ${value} */ from things where i=${value}--${value}`,
+    value => `select i from things where${'\n'}i=+${value}and s=${value}`,
+    value => `select pg_typeof(i) from things where i = ${value} and ${value} = ${value}`,
+    value => `select t from things where t = concat('it''s ', ${value})`,
+    value => `table seen order by 1 limit ${value}`,
+  ]
+  for (const form of forms) {
+    await untilShared(host, () => compare(form, numbers.slice(0, 2)), 4)
+    await compare(form, [...numbers, '6', ...numbers])
+  }
+})
+
+test('a table that changes, goes and comes back', async () => {
+  const admin = await connect(cluster.primary.port)
+  const query = (value: string): string => `select * from moving where i = ${value}`
+  await admin.query(
+    'create table moving (i integer, t text); insert into moving select i, i from generate_series(1, 50) i',
+  )
+  await compare(query, numbers)
+  await compare(query, numbers)
+  await admin.query('alter table moving add column more integer default 5')
+  await compare(query, numbers)
+  await admin.query('alter table moving alter column i type text')
+  const told = await compare(query, numbers)
+  assert.ok(told.some(each => each.includes('operator does not exist')))
+  await admin.query('drop table moving')
+  await compare(query, numbers)
+  await admin.query('create table moving (i bigint); insert into moving values (6)')
+  await compare(query, [...numbers, ...numbers])
+  await admin.query('drop table moving')
+  await admin.end()
+})
+
+test('they are prepared with parameters, and not where that is off', async () => {
+  const admin = await connect(cluster.primary.port)
+  await admin.query('create role plain login superuser')
+  const running = async (what: string): Promise<boolean> => {
+    const { rows } = await admin.query('select 1 from pg_stat_activity where query like $1', [
+      `select t, s from ${what}%`,
+    ])
+    return rows.length > 0
+  }
+  await compare(value => `select t, s from things where i = ${value}`, [...numbers, ...numbers])
+  assert.equal(await running('things where i =  $1 '), true)
+  const plain = await WireClient.open(host.config.proxy.port, { user: 'plain' })
+  for (const value of [...numbers, ...numbers])
+    await answerTo(plain, simple(`select t, s from parted where i = ${value}`))
+  assert.equal(await running('parted where i = $1 '), false)
+  plain.close()
+  await admin.end()
+})
+
+test('statements whose other constants differ each time are not prepared one by one', async () => {
+  const admin = await connect(cluster.primary.port)
+  const text = (at: number): string => `select i, ${at} from things where s = 5`
+  for (let at = 0; at < 300; at++) {
+    const [, row] = await answerTo(client, simple(text(at)))
+    assert.match(row!.body.toString('latin1'), new RegExp(`${at}$`))
+  }
+  await admin.end()
+})

@@ -342,7 +342,8 @@ export const proxySection = field.section(
       env: 'PGHERD_PROXY_READ_PORT',
     }),
     workers: field.autoOrInteger(1, 64, {
-      description: 'Worker processes that carry the traffic. `auto`: one fewer than the machine has processors, 1 to 8.',
+      description:
+        'Worker processes that carry the traffic. `auto`: one fewer than the machine has processors, 1 to 8.',
       reload: 'restart',
       env: 'PGHERD_PROXY_WORKERS',
     }),

@@ -84,6 +84,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly counters = new WorkerCounters()
   readonly startups = new StartupForms()
   readonly transactions: TransactionDesk
+  readonly classes: StatementClasses
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
   /** Connections that have not said yet what they want. */
@@ -135,7 +136,8 @@ export class Worker implements ClientHost, StartupHost {
     })
     this.#databases = new Databases(options.clock, database => options.send({ kind: 'catalog', database }))
     this.#stats = new StatsBook(options.clock.nowMs())
-    this.#sharing = new Sharing(new StatementClasses(clock), this.counters.lanes, () => clock.nowMs(), log)
+    this.classes = new StatementClasses(clock)
+    this.#sharing = new Sharing(this.classes, this.counters.lanes, () => clock.nowMs(), log)
     this.#console = new WorkerConsole({
       ...options,
       counters: this.counters,

@@ -24,6 +24,8 @@ export class Fingerprinter {
   constants = 0
   readonly starts = new Int32Array(constantsMax)
   readonly ends = new Int32Array(constantsMax)
+  /** It has constants that are no numbers. */
+  hasStrings = false
   /** What was read. */
   text: Uint8Array | undefined
   readonly #lexer = new Lexer(this.bytes, 0, 0)
@@ -36,6 +38,7 @@ export class Fingerprinter {
     this.length = 0
     this.hash = hashSeed
     this.constants = 0
+    this.hasStrings = false
     this.text = text
     let tokens = 0
     let isEscape = false
@@ -71,6 +74,7 @@ export class Fingerprinter {
         // Not 0, which is no precision of a float.
         return this.#put(one)
       case Token.String:
+        this.hasStrings = true
         this.#note(lexer.from, lexer.position)
         return isEscape ? this.#copy(text, lexer.from, lexer.position) : this.#string(text)
       default:

@@ -26,6 +26,9 @@ export class Parameterized {
   /** Where their values are in the text that was read; strings between their quotes, which are still doubled. */
   readonly starts = new Int32Array(constantsMax)
   readonly ends = new Int32Array(constantsMax)
+  /** Where they stand in the text with parameters, and how many bytes they have there. */
+  readonly marks = new Int32Array(constantsMax)
+  readonly markBytes = new Int32Array(constantsMax)
   /** Of the values, without what is doubled. */
   readonly lengths = new Int32Array(constantsMax)
 
@@ -54,7 +57,10 @@ export class Parameterized {
       if (isString) types |= 1 << this.count
       at += text.copy(body, at, from, constantStart)
       from = constantEnd
-      at = this.#mark(at, ++this.count)
+      const mark = at
+      at = this.#mark(at, this.count + 1)
+      this.marks[this.count] = mark
+      this.markBytes[this.count++] = at - mark
     }
     if (this.count === 0) return false
     at += text.copy(body, at, from, end)

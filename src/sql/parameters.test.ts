@@ -85,13 +85,39 @@ describe('Parameterized', () => {
     )
   })
 
-  test('of statements that do not only read nothing is taken', () => {
+  test('of statements that neither only read nor only change rows nothing is taken', () => {
     for (const sql of [
-      'update t set a = 1 where b = 2',
+      'delete from t where a = 1 returning b',
       'select a from t where b = 1 for update',
       'select 1; select 2',
     ])
       assert.equal(take(sql), undefined, sql)
+  })
+
+  test('constants that are stored', () => {
+    const taken = (sql: string): string | undefined => take(sql)?.text
+    assert.equal(
+      taken('update t set a = a + -5, b = 7, c = f.d from f where e = 3'),
+      'update t set a = a + - $1 , b =  $2 , c = f.d from f where e =  $3 ',
+    )
+    assert.equal(
+      taken(`insert into t (a, b) values (1, current_timestamp), (2 * 3, 'x')`),
+      'insert into t (a, b) values ( $1 , current_timestamp), ( $2  *  $3 ,  $4 )',
+    )
+    assert.equal(
+      taken('delete from t where a = 1 and b is not null'),
+      'delete from t where a =  $1  and b is not null',
+    )
+    for (const sql of [
+      'update t set a = f(1) where b = 2',
+      'update t set a = (select 1) where b = 2',
+      'insert into t values (1) on conflict (a) where b = 2 do nothing',
+      'insert into t values (1) returning a',
+      'with w as (select 1) delete from t where a = 1',
+      'insert into t select a from u where b = 1 and c = f(2)',
+      'update t set a = 1 where b = 2; select 1',
+    ])
+      assert.equal(taken(sql), undefined, sql)
   })
 
   test('names that are not ASCII, and more constants than are looked at', () => {

@@ -2,8 +2,8 @@ import { Lexer, Token } from './lexer.ts'
 
 /**
  * Which constants of a statement could as well be parameters: by their place among its constants, a 1 for each. There a
- * constant and a parameter of its type mean the same: beside an operator that compares, in a condition. Undefined when
- * there are none.
+ * constant and a parameter of its type mean the same: beside an operator that compares, in a condition, and in a value
+ * that is stored. Undefined when there are none.
  *
  * Elsewhere they may not: in ORDER BY a number is a column, in LIMIT it is part of the plan, in an expression it may
  * have to be the one that an index is about.
@@ -12,15 +12,76 @@ export function parametersOf(tree: unknown, text: Uint8Array): Uint8Array | unde
   // Places in the tree count bytes of UTF-8.
   for (const byte of text) if (byte >= 0x80) return undefined
   const found = new Set<number>()
-  const [statement] = listOf(fieldOf(tree, 'stmts'))
-  select(fieldOf(fieldOf(statement, 'stmt'), 'SelectStmt'), found)
+  const { SelectStmt, InsertStmt, UpdateStmt, DeleteStmt } = statementOf(tree)
+  select(SelectStmt, found)
+  insert(InsertStmt, found)
+  change(UpdateStmt, found)
+  change(DeleteStmt, found)
   return found.size === 0 ? undefined : byOrder(found, text)
 }
 
 /** Most constants of a statement that is looked at. */
 export const constantsMax = 32
 
+/**
+ * Whether a text is one INSERT, UPDATE or DELETE of a table by its name that calls no functions, asks nothing else and
+ * gives no rows back.
+ */
+export function isPlainWrite(tree: unknown): boolean {
+  if (listOf(fieldOf(tree, 'stmts')).length !== 1) return false
+  const { InsertStmt, UpdateStmt, DeleteStmt } = statementOf(tree)
+  const statement = InsertStmt ?? UpdateStmt ?? DeleteStmt
+  return statement !== undefined && isPlain(statement)
+}
+
+/** What a statement that is plain has nowhere. */
+const notPlain = new Set(['FuncCall', 'SubLink', 'RangeSubselect', 'RangeFunction', 'withClause'])
+const returning = ['returningList', 'returningClause', 'onConflictClause']
+
+function isPlain(node: unknown): boolean {
+  if (Array.isArray(node)) return node.every(isPlain)
+  if (typeof node !== 'object' || node === null) return true
+  if (returning.some(name => name in node)) return false
+  return Object.entries(node).every(([name, value]) => !notPlain.has(name) && isPlain(value))
+}
+
+type Statements = Partial<Record<'SelectStmt' | 'InsertStmt' | 'UpdateStmt' | 'DeleteStmt', unknown>>
+
+function statementOf(tree: unknown): Statements {
+  const [statement] = listOf(fieldOf(tree, 'stmts'))
+  return (fieldOf(statement, 'stmt') ?? {}) as Statements
+}
+
 type Found = Set<number>
+
+function insert(statement: unknown, found: Found): void {
+  const rows = fieldOf(fieldOf(fieldOf(statement, 'selectStmt'), 'SelectStmt'), 'valuesLists')
+  for (const row of listOf(rows))
+    for (const value of listOf(fieldOf(fieldOf(row, 'List'), 'items'))) stored(value, found)
+}
+
+/** UPDATE or DELETE. */
+function change(statement: unknown, found: Found): void {
+  condition(fieldOf(statement, 'whereClause'), found)
+  for (const target of listOf(fieldOf(statement, 'targetList')))
+    stored(fieldOf(fieldOf(target, 'ResTarget'), 'val'), found)
+}
+
+/** A value on its way into a column: no index is about it. */
+function stored(node: unknown, found: Found): void {
+  const expression = fieldOf(node, 'A_Expr')
+  if (expression === undefined) return constant(node, found)
+  const [name, more] = listOf(fieldOf(expression, 'name'))
+  const isSum =
+    fieldOf(expression, 'kind') === 'AEXPR_OP' &&
+    more === undefined &&
+    sums.has(fieldOf(fieldOf(name, 'String'), 'sval'))
+  if (!isSum) return
+  stored(fieldOf(expression, 'lexpr'), found)
+  stored(fieldOf(expression, 'rexpr'), found)
+}
+
+const sums: ReadonlySet<unknown> = new Set(['+', '-', '*'])
 
 function select(statement: unknown, found: Found): void {
   if (statement === undefined) return
@@ -71,10 +132,14 @@ function compares(expression: unknown): boolean {
 function operand(node: unknown, found: Found): void {
   for (const each of listOf(fieldOf(fieldOf(node, 'List'), 'items'))) operand(each, found)
   if (Array.isArray(node)) for (const each of node) operand(each, found)
-  const constant = fieldOf(node, 'A_Const')
-  if (constant === undefined) return condition(node, found)
-  if (fieldOf(constant, 'ival') === undefined && fieldOf(constant, 'sval') === undefined) return
-  found.add(Number(fieldOf(constant, 'location') ?? 0))
+  if (fieldOf(node, 'A_Const') === undefined) condition(node, found)
+  else constant(node, found)
+}
+
+function constant(node: unknown, found: Found): void {
+  const value = fieldOf(node, 'A_Const')
+  if (fieldOf(value, 'ival') === undefined && fieldOf(value, 'sval') === undefined) return
+  found.add(Number(fieldOf(value, 'location') ?? 0))
 }
 
 /** From places in the text to places among its constants. The place of a negative number is that of its sign. */

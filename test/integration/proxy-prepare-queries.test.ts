@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
-import { answerTo, simple, untilShared } from '../support/lanes.ts'
+import { answerTo, bodyWithoutTables, simple, untilShared } from '../support/lanes.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { type Received, WireClient } from '../support/wire-client.ts'
 
@@ -60,7 +60,7 @@ after(async () => {
 })
 
 const shown = (received: readonly Received[]): string[] =>
-  received.map(({ code, body }) => `${code} ${body.toString('latin1')}`)
+  received.map(({ code, body }) => `${code} ${bodyWithoutTables(code, body)}`)
 
 /** Runs the same on both, one after the other with every value. */
 async function compare(sql: (value: string) => string, values: readonly string[]): Promise<string[]> {
@@ -201,5 +201,102 @@ test('statements whose other constants differ each time are not prepared one by 
     const [, row] = await answerTo(client, simple(text(at)))
     assert.match(row!.body.toString('latin1'), new RegExp(`${at}$`))
   }
+  await admin.end()
+})
+
+const changes: ((value: string) => string)[] = [
+  value => `update counts set n = n + ${value} where i = 3`,
+  value => `update counts set n = n - -${value}, s = ${value}, t = t where i = 4 and s > -${value}`,
+  value =>
+    `insert into counts (i, n, s, t) values (${value} + 100, ${value}, 1, 'text'), (-${value}, 5, 2, 'it''s')`,
+  value => `delete from counts where i = -${value}`,
+  value => `delete from counts where i = ${value} + 100`,
+  value => `delete from counts where i in (${value}, -${value}) and n between 5 and ${value}`,
+  // What fails, when it is parsed, bound or executed: also where in the text it says so.
+  value => `update counts set n = 5, nothing = ${value} where i = 70`,
+  value => `update counts set n = ${value} where i = 1234 and missing = 4`,
+  value => `insert into nowhere (i) values (${value})`,
+  value => `insert into counts (i, d) values (${value}, 7)`,
+  value => `insert into counts (i, s) values (${value}${value}${value}${value}, 1)`,
+  value => `update counts set s = ${value} * 9999 where i = 5`,
+  value => `update counts set s = n / (${value} - 6) where i = 5`,
+  value => `insert into counts (i) values (1), (${value})`,
+  value => `update counts set p = 3 - ${value} where i = 5`,
+  value => `update counts set n = ${value} where i = 'x'`,
+  value => `update counts set n = ${value} wher i = 5`,
+  // Others than these go as they came.
+  value => `update counts set n = abs(${value}) where i = 5 returning i, n`,
+  value => `insert into counts (i) values (1) on conflict (i) do update set n = ${value}`,
+  value => `update counts set t = 'v${value}' where i = 6`,
+  value => `update counts set n = (select max(n) from counts where i = ${value}) where i = 7`,
+  value => `with gone as (delete from counts where i = ${value} returning 1) select count(*) from gone`,
+  value =>
+    `update only counts as c set n = c.n + ${value} from things where things.i = c.i and c.i = ${value}`,
+]
+
+test('changes, by themselves and in transactions: the same answers and the same rows', async () => {
+  const admin = await connect(cluster.primary.port)
+  const table = (name: string): Promise<unknown> =>
+    admin.query(`
+      create schema ${name}; create table ${name}.counts
+        (i integer primary key, n bigint not null default 0, s smallint, t text, d date, p positive);
+      insert into ${name}.counts select i, i, i, 't' || i from generate_series(1, 9) i`)
+  await table('here')
+  await table('there')
+  const mine = await WireClient.open(host.config.proxy.port, { options: '-c search_path=there,public' })
+  const plain = await WireClient.open(cluster.primary.port, { options: '-c search_path=here,public' })
+  const both = async (text: string): Promise<void> => {
+    const expected = shown(await answerTo(plain, simple(text)))
+    const answer = shown(await answerTo(mine, simple(text)))
+    assert.deepEqual(
+      answer.map(each => each.replaceAll('there', 'here')),
+      expected.map(each => each.replaceAll('there', 'here')),
+      text,
+    )
+  }
+  for (let round = 0; round < 4; round++) {
+    for (const change of changes) {
+      for (const value of ['11', '6', '4', '2']) {
+        await both(change(value))
+        await both('begin')
+        await both(change(value))
+        await both(`insert into counts (i, n) values (${500 + round}, ${value})`)
+        await both('select count(*), sum(n), sum(s), sum(p) from counts')
+        await both(change(value))
+        await both(round % 2 === 0 ? 'rollback' : 'commit')
+        await both('begin isolation level repeatable read')
+        await both('select count(*) from counts where n = 5')
+        await both(change(value))
+        await both('end')
+      }
+    }
+    await both('delete from counts where i = 500 or i = 501 or i = 502 or i = 503')
+  }
+  const { rows } = await admin.query(`
+    select count(*)::int as count from
+      ((table here.counts except all table there.counts) union all (table there.counts except all table here.counts)) x`)
+  assert.deepEqual(rows, [{ count: 0 }])
+  mine.close()
+  plain.close()
+  await admin.end()
+})
+
+test('changes are prepared with parameters, and judged anew when a column is another one', async () => {
+  const admin = await connect(cluster.primary.port)
+  await admin.query('create table total (i integer primary key, n integer); insert into total values (1, 0)')
+  const told = async (sql: string): Promise<string[]> => shown(await answerTo(client, simple(sql)))
+  for (let at = 0; at < 10; at++) {
+    await told('begin')
+    assert.equal((await told(`update total set n = n + ${at} where i = 1`))[0], 'C UPDATE 1\0')
+    const { rows } = await admin.query(`select query from pg_stat_activity where query like 'update total%'`)
+    if (at > 5) assert.deepEqual(rows, [{ query: 'update total set n = n +  $1  where i =  $2 ' }])
+    await told('commit')
+  }
+  await admin.query('alter table total alter column n type numeric(6, 1)')
+  await told('begin')
+  assert.equal((await told('update total set n = n + 5 where i = 1'))[0], 'C UPDATE 1\0')
+  await told('commit')
+  assert.match((await told('select n from total where i = 1'))[1]!, /50\.0$/)
+  await admin.query('drop table total')
   await admin.end()
 })

@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
 import { frame, sync, writeBindText, writeExecute, writeParse, writeQuery } from '../../src/wire/messages.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { bodyWithoutTables } from '../support/lanes.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -57,20 +58,7 @@ async function ask(client: WireClient, ready: number, ...messages: Buffer[]): Pr
   return client.received
     .slice(from)
     .filter(({ code }) => code !== 'S')
-    .map(({ code, body }) => `${code} ${told(code, body)}`)
-}
-
-/** The number of the table that a column is of is another one each time. */
-function told(code: string, body: Buffer): string {
-  if (code !== 'T') return body.toString('latin1')
-  const columns: string[] = []
-  let at = 2
-  for (let count = body.readUInt16BE(0); count > 0; count--) {
-    const end = body.indexOf(0, at)
-    columns.push(body.toString('latin1', at, end + 1) + body.toString('latin1', end + 5, end + 19))
-    at = end + 19
-  }
-  return columns.join('|')
+    .map(({ code, body }) => `${code} ${bodyWithoutTables(code, body)}`)
 }
 
 /** How many statements the one connection of the pool has prepared. */

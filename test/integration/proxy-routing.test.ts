@@ -104,6 +104,7 @@ describe('reads and writes on one port', () => {
     'a row lock': `select current_setting('port') as port, id from items where id = 1 for update`,
     'a writing CTE': `with a as (update items set name = name where id = 1 returning *)
       select current_setting('port') as port from a`,
+    'what asks the server about itself and reads no table': `select current_setting('port') as port`,
     nextval: `select current_setting('port') as port, nextval('numbers')`,
     'an advisory lock': `select current_setting('port') as port, pg_advisory_xact_lock(1)`,
     'what a hint sends there': `/* pgherd: route=primary */ ${place}`,

@@ -262,3 +262,16 @@ export function prepare(name: string, sql: string): Unit {
   const bytes = Buffer.concat([writeParse(name, sql, []), describeStatement(name), sync])
   return { text: `prepare ${name}: ${sql.slice(0, 200)}`, bytes }
 }
+
+/** A message as text; of a RowDescription without the numbers of the tables, which are others each time. */
+export function bodyWithoutTables(code: string, body: Buffer): string {
+  if (code !== 'T') return body.toString('latin1')
+  const columns: string[] = []
+  let at = 2
+  for (let count = body.readUInt16BE(0); count > 0; count--) {
+    const end = body.indexOf(0, at)
+    columns.push(body.toString('latin1', at, end + 1) + body.toString('latin1', end + 5, end + 19))
+    at = end + 19
+  }
+  return columns.join('|')
+}

@@ -48,6 +48,7 @@ export class Database {
   changedAt = 0
   readonly #typical = new Map<string, Typical>()
   readonly #learned = new WeakMap<StatementClass, Learned>()
+  readonly #effects = new WeakMap<StatementClass, { version: number; effects: SessionEffects }>()
   readonly #sharing: SharingKnowledge
 
   constructor(clock: Clock, onChanged: () => void, systems = new SystemNamesCache()) {
@@ -185,6 +186,15 @@ export class Database {
     if (noCalls.size > noCallsMax) noCalls.clear()
     for (const name of names) if (!this.#facts.words.get(name)?.isFunction) noCalls.add(name)
     this.#version++
+  }
+
+  /** The same for a statement of this class that has no constants but numbers, which leave nothing behind themselves. */
+  effectsOfClass(found: StatementClass, body: Buffer, start: number, end: number): SessionEffects {
+    const known = this.#effects.get(found)
+    if (known?.version === this.#version) return known.effects
+    const effects = this.effectsOf(body, start, end)
+    this.#effects.set(found, { version: this.#version, effects })
+    return effects
   }
 
   /** What the statements in `body[start, end)` may leave behind. */

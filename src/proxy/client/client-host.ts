@@ -1,6 +1,7 @@
 import type { Clock } from '../../runtime/clock.ts'
 import type { Logger } from '../../runtime/log.ts'
 import type { Timers } from '../../runtime/timers.ts'
+import type { StatementClasses } from '../../sql/statement-classes.ts'
 import type { Database } from '../catalog/database.ts'
 import type { WorkerCounters } from '../counters.ts'
 import type { Lane } from '../lanes/lane.ts'
@@ -23,6 +24,8 @@ export interface ClientHost {
   readonly log: Logger
   readonly counters: WorkerCounters
   readonly loginTimeoutMs: number
+  /** What is known of kinds of statements. */
+  readonly classes: StatementClasses
   /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
   acquire(client: Client): void
   /** What a client of a shared pool is told when its session begins, where that is known without a server connection. */

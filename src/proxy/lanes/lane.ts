@@ -179,7 +179,7 @@ export class Lane {
     unit.isBinding = true
     if (values) {
       unit.isQuery = true
-      this.#output.addQuery(name, request, values)
+      this.#output.addQuery(name, request, values, true)
       return
     }
     if (named?.shape !== undefined && !reader.describes) {

@@ -42,12 +42,16 @@ export class LaneOutput {
     this.#bytes = at
   }
 
-  /** A whole unit that has the same answer as a Query: `values` are bound to the statement that is known as `name`. */
-  addQuery(name: string, request: Buffer, values: Parameterized): void {
+  /**
+   * A whole unit that has the same answer as a Query: `values` are bound to the statement that is known as `name`.
+   * Without `describes` for one that gives no rows.
+   */
+  addQuery(name: string, request: Buffer, values: Parameterized, describes: boolean): void {
     const { count, starts, ends, lengths } = values
     let bytes = headerBytes + 1 + name.length + 1 + 2 + 2 + 2
     for (let index = 0; index < count; index++) bytes += 4 + lengths[index]!
-    this.#makeRoom(bytes + behindBind.length)
+    const behind = describes ? describeAndExecute : execute
+    this.#makeRoom(bytes + behind.length)
     const buffer = this.#buffer
     let at = this.#bytes
     buffer[at] = Code.Bind
@@ -65,7 +69,7 @@ export class LaneOutput {
       }
     }
     at = buffer.writeUInt16BE(0, at)
-    this.#bytes = at + behindBind.copy(buffer, at)
+    this.#bytes = at + behind.copy(buffer, at)
   }
 
   /** What has to be sent; it is the caller's until `reuse`. */
@@ -93,9 +97,6 @@ export class LaneOutput {
 
 const quote = 0x27
 const portal = 0x50 // 'P'
-/** Describe and Execute of the unnamed portal, and Sync. */
-const behindBind = Buffer.concat([
-  frame(Code.Describe, Buffer.from([portal, 0])),
-  frame(Code.Execute, Buffer.alloc(5)),
-  frame(Code.Sync, Buffer.alloc(0)),
-])
+/** Execute of the unnamed portal, and Sync. */
+const execute = Buffer.concat([frame(Code.Execute, Buffer.alloc(5)), frame(Code.Sync, Buffer.alloc(0))])
+const describeAndExecute = Buffer.concat([frame(Code.Describe, Buffer.from([portal, 0])), execute])

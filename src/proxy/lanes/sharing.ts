@@ -2,7 +2,7 @@ import { type Hints, readHints } from '../../routing/hints.ts'
 import type { Logger } from '../../runtime/log.ts'
 import { Parameterized } from '../../sql/parameterized.ts'
 import { isReadable } from '../../sql/session-effects.ts'
-import type { StatementClass } from '../../sql/statement-class.ts'
+import { noDependencies, type StatementClass } from '../../sql/statement-class.ts'
 import type { StatementClasses } from '../../sql/statement-classes.ts'
 import type { Database } from '../catalog/database.ts'
 import type { NamedStatement, PooledSession } from '../session/pooled-session.ts'
@@ -38,7 +38,7 @@ export interface SharingPlace {
 }
 
 /** A statement without a name is prepared on the server when it has come so often. */
-const usesToPrepare = 2
+export const usesToPrepare = 2
 
 /**
  * Decides which units share a server connection, by the admission rules: one read that neither reads nor leaves
@@ -46,7 +46,7 @@ const usesToPrepare = 2
  */
 export class Sharing {
   readonly counters: LaneCounters
-  readonly #classes: StatementClasses
+  readonly classes: StatementClasses
   readonly #reader = new UnitReader()
   readonly #values = new Parameterized()
   readonly #nowMs: () => number
@@ -64,7 +64,7 @@ export class Sharing {
 
   constructor(classes: StatementClasses, counters: LaneCounters, nowMs: () => number, log: Logger) {
     this.#log = log
-    this.#classes = classes
+    this.classes = classes
     this.counters = counters
     this.#nowMs = nowMs
   }
@@ -87,6 +87,12 @@ export class Sharing {
     return this.#learned
   }
 
+  /** Whether the examined statement reads no table and asks the server about itself: the primary is the one that is meant. */
+  get asksServer(): boolean {
+    const { functions, relations } = this.#class?.dependencies ?? noDependencies
+    return relations.length === 0 && functions.some(name => aboutServer.has(name))
+  }
+
   /** What the examined statement says of itself in a comment. */
   hints(request: Buffer): Hints | undefined {
     const { kind, textEnd, textStart } = this.#reader
@@ -101,7 +107,7 @@ export class Sharing {
     if (this.#reader.read(request) === UnitKind.None) return 'form'
     if (!session || !isPlain(session) || !this.#reads(session.told)) return 'session'
     // The parser is large: it is loaded when there is something to parse.
-    if (!this.#classes.isLoaded) this.#load()
+    if (!this.classes.isLoaded) this.#load()
     const statement = this.#statementOf(session, request, knowledge)
     if (statement === null) return 'session'
     this.#statement = statement
@@ -111,7 +117,7 @@ export class Sharing {
       ? this.#classOf(statement.body, 0, statement.textEnd, session.told)
       : this.#classOf(request, this.#reader.textStart, this.#reader.textEnd, session.told)
     if (!found) return 'unknown'
-    const refusal = found.refusal ?? knowledge.sharing(found, this.#classes)
+    const refusal = found.refusal ?? knowledge.sharing(found, this.classes)
     if (refusal === undefined) this.#learned = knowledge.learnedOf(found)
     this.#class = found
     return refusal
@@ -152,7 +158,7 @@ export class Sharing {
   #load(): void {
     if (this.#isLoading) return
     this.#isLoading = true
-    this.#classes.load().catch((cause: unknown) => {
+    this.classes.load().catch((cause: unknown) => {
       this.#log.error(
         { event: 'parser.missing', cause },
         'no lanes: the parser of statements cannot be loaded',
@@ -165,7 +171,7 @@ export class Sharing {
   }
 
   #classOf(body: Buffer, start: number, end: number, told: Reported): StatementClass | undefined {
-    return this.#classes.of(body, start, end, told.get('standard_conforming_strings') !== 'off')
+    return this.classes.of(body, start, end, told.get('standard_conforming_strings') !== 'off')
   }
 
   /** The prepared statement that a unit binds; undefined for a Query, null for one that only its own connection knows. */
@@ -207,7 +213,7 @@ export class Sharing {
     { knowledge, preparedMax, preparesUnnamed }: SharingPlace,
   ): Bound | undefined {
     const found = this.#class
-    const { fingerprinter } = this.#classes
+    const { fingerprinter } = this.classes
     if (!found?.parameters || !preparesUnnamed || fingerprinter.text !== request || isVaried(found))
       return undefined
     if (session.told.get('standard_conforming_strings') === 'off') return undefined
@@ -235,8 +241,14 @@ export class Sharing {
   }
 }
 
+/** Of PostgreSQL's own functions those that are not volatile and have other results on a standby. */
+const aboutServer = new Set([
+  ...['current_setting', 'inet_server_addr', 'inet_server_port', 'version'],
+  ...['pg_postmaster_start_time', 'pg_conf_load_time'],
+])
+
 /** Its texts differ in more than what could be parameters: most would be prepared for nothing. */
-function isVaried({ knownTexts, newTexts }: StatementClass): boolean {
+export function isVaried({ knownTexts, newTexts }: StatementClass): boolean {
   return newTexts > newTextsMax && knownTexts < newTexts * 4
 }
 

@@ -143,6 +143,7 @@ export class Director {
     if (wish.keepsSnapshot) return counters.toPrimary('write')
     const { learned } = sharing
     if (learned?.needsPrimary) return counters.toPrimary('refused')
+    if (sharing.asksServer) return counters.toPrimary('write')
     if (begun?.hasFailed) return counters.toPrimary('write')
     client.reading = learned
     client.staysForOne = !begun

@@ -49,6 +49,8 @@ export interface Outcome {
   refusal?: Buffer
   /** For a Parse that is not sent, or a Bind: of a statement that is prepared under a name behind its client's back. */
   isBehind?: boolean
+  /** The ErrorResponse that the client gets when it fails, made of the body of the server's. */
+  rewrite?: (body: Buffer) => Buffer
   /** The SQLSTATE of the error that it takes the place of; another error is passed on as it is. */
   refuses?: string
 }

@@ -14,7 +14,7 @@ export class PreparedThere {
   }
 
   /** The name of a statement on the server; it is prepared there first, before `start`, when it is not. */
-  nameOf(statement: Statement, start: number): string {
+  nameOf(statement: Statement, start: number, outcome?: Outcome): string {
     const { server } = this.#passage
     const known = server.statements.use(statement)
     if (known !== undefined) return known
@@ -22,6 +22,7 @@ export class PreparedThere {
     const name = server.statements.add(statement, server.unit)
     this.#passage.putBefore(start, statement.parse(name))
     this.#passage.request(Owed.OwnParse, {
+      ...outcome,
       succeeded: () => server.statements.confirm(statement, name),
       failed: () => server.statements.forget(statement, name),
     })

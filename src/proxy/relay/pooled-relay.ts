@@ -88,7 +88,8 @@ export class PooledRelay {
     this.#queries = false
     this.#retryPiece = empty
     this.#statements.beginPiece(isFresh)
-    if (this.#begun) this.#putBegin(this.#begun, chunk[0]!)
+    const isPrepared = this.#statements.queries.plan(chunk, isFresh)
+    if (this.#begun) this.#putBegin(this.#begun, chunk[0]!, isPrepared)
     const { session } = passage
     if (session.isUnread) session.touch()
     const stopped = this.#passMessages(chunk, session.isDirty)
@@ -109,11 +110,11 @@ export class PooledRelay {
    * The BEGIN goes as extended messages without a Sync: where it fails nothing behind it is carried out, up to the
    * Sync. A Query has none of its own: it is given one then, and alone, so that nothing else is discarded with it.
    */
-  #putBegin(begun: DeferredBegin, firstCode: number): void {
+  #putBegin(begun: DeferredBegin, firstCode: number, isPrepared: boolean): void {
     const { server } = this.#passage
     this.#begun = undefined
     server.transactionSinceMs = begun.sinceMs
-    const hasNoSync = firstCode === Code.Query || firstCode === Code.FunctionCall
+    const hasNoSync = !isPrepared && (firstCode === Code.Query || firstCode === Code.FunctionCall)
     this.#forcesBarrier = hasNoSync
     this.#statements.begin(begun.statement, () => {
       if (hasNoSync && !server.isClosed) this.#endFailedBegin()
@@ -273,7 +274,8 @@ export class PooledRelay {
     else if (!this.#effects.isReadable) this.#effects.noteUnread()
     else {
       const bodyEnd = at + scanner.bodyBytes
-      const effects = database.effectsOf(chunk, at, bodyEnd - 1)
+      const { queries } = this.#statements
+      const effects = queries.effects ?? database.effectsOf(chunk, at, bodyEnd - 1)
       if (effects === noEffects) {
         if (showsToken(chunk, at, bodyEnd - 1))
           this.#passage.replace(at - headerBytes, bodyEnd, writeQuery(tokenQuery))
@@ -292,7 +294,7 @@ export class PooledRelay {
     this.#queries = true
     session.dropUnnamed()
     server.unnamed = undefined
-    this.#passage.request(Owed.Query)
+    if (!this.#statements.queries.put(at, at + scanner.bodyBytes)) this.#passage.request(Owed.Query)
     return 'done'
   }
 }

@@ -17,6 +17,7 @@ import { Owed } from './answers.ts'
 import type { PassingEffects } from './pooled-effects.ts'
 import type { Passage, Passed } from './pooled-passage.ts'
 import { PreparedBehind, PreparedThere } from './pooled-prepared.ts'
+import { PreparedQueries } from './pooled-queries.ts'
 
 /** The longest statement that is looked through; a longer one keeps its client on its server connection. */
 export const statementBytesMax = 1024 * 1024
@@ -33,6 +34,8 @@ const empty = Buffer.alloc(0)
 export class PooledStatements {
   readonly #passage: Passage
   readonly #effects: PassingEffects
+  /** Queries that are run as prepared statements. */
+  readonly queries: PreparedQueries
   readonly #there: PreparedThere
   readonly #behind: PreparedBehind
   /** The named statement that was bound last in this piece. */
@@ -47,6 +50,7 @@ export class PooledStatements {
     this.#effects = effects
     this.#there = new PreparedThere(passage)
     this.#behind = new PreparedBehind(passage, this.#there)
+    this.queries = new PreparedQueries(passage, this.#there)
   }
 
   /** Of the client before nothing is left. */
@@ -54,6 +58,7 @@ export class PooledStatements {
     this.#fitAsked = undefined
     this.#behind.isOff = false
     this.#behind.judge()
+    this.queries.judge()
     this.beginPiece(false)
   }
 

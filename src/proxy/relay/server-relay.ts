@@ -148,7 +148,7 @@ export class ServerRelay {
       }
       if (this.#isOwn(scanner.code, chunk, at, end)) {
         if (start > from) parts.push(chunk.subarray(from, start))
-        if (scanner.code === Code.ErrorResponse) parts.push(this.owed.headOutcome!.refusal!)
+        if (scanner.code === Code.ErrorResponse) parts.push(this.#errorInstead(chunk, at))
         from = at + scanner.bodyBytes
         this.#dropping = from > end
       }
@@ -165,6 +165,8 @@ export class ServerRelay {
   /** Whether a message answers a request of the proxy's own, and so is not for the client. */
   #isOwn(code: number, chunk: Buffer, at: number, end: number): boolean {
     const { head } = this.owed
+    if (code === Code.ErrorResponse && this.owed.headOutcome?.rewrite && at + this.#scanner.bodyBytes <= end)
+      return true
     if (code === Code.ErrorResponse && (head === Owed.Refused || head === Owed.RefusedQuery)) {
       const { refuses } = this.owed.headOutcome!
       // One that has not come as a whole is most likely the one that was meant to come.
@@ -178,6 +180,12 @@ export class ServerRelay {
       (head === Owed.OwnDescribe && isDescription(code)) ||
       (code === Code.CloseComplete && head === Owed.OwnClose)
     )
+  }
+
+  /** What the client gets in the place of an error. */
+  #errorInstead(chunk: Buffer, at: number): Buffer {
+    const { refusal, rewrite } = this.owed.headOutcome!
+    return rewrite ? rewrite(chunk.subarray(at, at + this.#scanner.bodyBytes)) : refusal!
   }
 
   /**

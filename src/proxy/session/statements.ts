@@ -22,6 +22,7 @@ export class Statement {
   parameters = -1
   /** How often it was refused by a server that was to prepare or bind it on the proxy's own account. */
   refusals = 0
+  #isAscii: boolean | undefined
   #verb: PreparedVerb | 'other' | undefined
   #effects: SessionEffects | undefined
   #version = -1
@@ -48,6 +49,12 @@ export class Statement {
     for (let at = textEnd + 3; at + 4 <= body.length; at += 4)
       if (body.readUInt32BE(at) >= firstOwnOid) return true
     return false
+  }
+
+  /** Whether characters of its text are bytes. */
+  get isAscii(): boolean {
+    this.#isAscii ??= this.body.subarray(0, this.textEnd).every(byte => byte < 0x80)
+    return this.#isAscii
   }
 
   /** See `preparedVerb`. */

@@ -188,6 +188,26 @@ function addProxyMetrics(
     },
   )
   total(
+    'pgherd_hedged_total',
+    'Reads that were sent to a second replica as well, for the first took unusually long.',
+    [],
+    metric => {
+      metric.inc(counters().lanes.hedged)
+    },
+  )
+  total('pgherd_hedge_won_total', 'Reads of these that the second replica has answered.', [], metric => {
+    metric.inc(counters().lanes.hedgesWon)
+  })
+  total(
+    'pgherd_hedge_refused_total',
+    'Reads that took unusually long and were not sent to a second replica, by reason.',
+    ['reason'],
+    metric => {
+      for (const [reason, count] of Object.entries(counters().lanes.hedgesRefused))
+        metric.inc({ reason }, count)
+    },
+  )
+  total(
     'pgherd_routed_total',
     'Requests of the port for everything while there were replicas, by where they went; why, when to the primary.',
     ['to', 'reason'],

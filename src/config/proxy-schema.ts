@@ -41,6 +41,10 @@ const databaseElement = field.element('What differs for one database.', {
     description: 'In place of `proxy.lanes`.',
     reload: 'live',
   }),
+  hedge_percent: field.optionalInteger(0, 100, {
+    description: 'In place of `proxy.hedge_percent`.',
+    reload: 'live',
+  }),
   prepare_unnamed: field.optionalChoice(onOff, {
     description: 'In place of `proxy.prepare_unnamed`.',
     reload: 'live',
@@ -98,6 +102,10 @@ const userElement = field.element('What differs for one user.', {
   }),
   lanes: field.optionalChoice(onOff, {
     description: 'In place of `proxy.lanes`.',
+    reload: 'live',
+  }),
+  hedge_percent: field.optionalInteger(0, 100, {
+    description: 'In place of `proxy.hedge_percent`.',
     reload: 'live',
   }),
   prepare_unnamed: field.optionalChoice(onOff, {
@@ -378,6 +386,13 @@ export const proxySection = field.section(
         'volatile and leave nothing behind, outside of transactions. Not in pool mode `session`.',
       reload: 'live',
       env: 'PGHERD_PROXY_LANES',
+    }),
+    hedge_percent: field.integer(2, 0, 100, {
+      description:
+        'How many reads, of 100 that share server connections to replicas, may be sent to a second replica as well when ' +
+        'the first takes unusually long for their kind; the quicker answer counts: [asking twice](balancing.md#asking-twice). ' +
+        '0: none.',
+      reload: 'live',
     }),
     prepare_unnamed: field.choice(onOff, 'on', {
       description:

@@ -360,18 +360,27 @@ export class ServerConnection {
     return this.#sharedBy !== undefined
   }
 
-  /** Counts a unit of those who share it. `typical` of requests like it; undefined where it says nothing of the node. */
-  countShared(ms: number, typical: Typical | undefined, nowMs: number): void {
-    const { counters, load } = this.#options
-    if (typical) load.observe(ms, typical.relate(ms), nowMs)
+  /**
+   * Counts a unit of those who share it. `typical` of requests like it; undefined where it says nothing of the node. Its
+   * client had waited for `waitedMs` before it came here.
+   */
+  countShared(ms: number, typical: Typical | undefined, nowMs: number, waitedMs = 0): void {
+    const { counters } = this.#options
+    if (typical) this.noteShared(ms, typical, nowMs)
+    const totalMs = ms + waitedMs
     counters.queries++
-    counters.latency.observe(ms)
+    counters.latency.observe(totalMs)
     this.#unitStartMs = nowMs
     if (!this.#stats) return
     this.#stats.queries++
     this.#stats.transactions++
-    this.#stats.queryMs += ms
-    this.#stats.transactionMs += ms
+    this.#stats.queryMs += totalMs
+    this.#stats.transactionMs += totalMs
+  }
+
+  /** A unit whose client may have had its answer from elsewhere says how quick the node is. */
+  noteShared(ms: number, typical: Typical, nowMs: number): void {
+    this.#options.load.observe(ms, typical.relate(ms), nowMs)
   }
 
   /** What should have been quick has had no answer for `ms`. */

@@ -25,8 +25,10 @@ import type { FromWorker, ToWorker, WorkerSettings } from './control/ipc.ts'
 import { LoadReports } from './control/load-reports.ts'
 import { Refuser } from './control/refuser.ts'
 import { type PoolGauges, WorkerCounters } from './counters.ts'
+import { Hedges } from './lanes/hedges.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
+import type { LaneUnit } from './lanes/unit.ts'
 import { AcknowledgedWrites } from './pool/acknowledged.ts'
 import { reviewMs } from './pool/balancer.ts'
 import { Director } from './pool/director.ts'
@@ -101,6 +103,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly #refuser: Refuser
   readonly #stats: StatsBook
   readonly #sharing: Sharing
+  readonly #hedges: Hedges
   readonly #pins = new PinLedger(this.counters.pinned)
   readonly #console: WorkerConsole
   readonly #timers: Timer[] = []
@@ -193,6 +196,17 @@ export class Worker implements ClientHost, StartupHost {
       nowMs: () => this.clock.nowMs(),
       topology: () => dispatcher.topology,
       balancer: dispatcher.balancer,
+    })
+    this.#hedges = new Hedges({
+      clock: this.clock,
+      timers: this.timers,
+      counters: this.counters.lanes,
+      sharing: this.#sharing,
+      percentOf: client => this.limitsOf(client).hedgePercent,
+      besides: node => dispatcher.replicaBesides(node),
+      laneOn: (node, client) => dispatcher.laneOn(node, client),
+      whenFresh: (client, node, done) => this.#director.whenAlsoFresh(client, node, done),
+      onMoved: (from, to) => dispatcher.balancer.onMoved(from, to),
     })
   }
 
@@ -461,7 +475,13 @@ export class Worker implements ClientHost, StartupHost {
 
   share(client: Client, request: Buffer): Lane | undefined {
     const place = this.#dispatcher.sharingPlaceOf(client)
-    return place && this.#sharing.submit(client, request, place)
+    const lane = place && this.#sharing.submit(client, request, place)
+    if (lane && client.route === 'replica') this.#hedges.onRead(lane, place.hedgePercent)
+    return lane
+  }
+
+  onLate(client: Client, lane: Lane, unit: LaneUnit): void {
+    this.#hedges.onLate(client, lane, unit)
   }
 
   abandon(client: Client): void {

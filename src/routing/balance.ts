@@ -248,6 +248,18 @@ export class Balance {
     return taken
   }
 
+  /** One of these nodes by chance, each as likely as its share, but not `name`; undefined when no other has a share. */
+  besides(nodes: readonly TopologyNode[], name: string): TopologyNode | undefined {
+    const others = nodes.filter(each => each.name !== name && this.#valueOf(each.name) > 0)
+    return others[this.#draw(others, -1)]
+  }
+
+  /** A client is at work at another node from now on. */
+  moved(from: string, to: string): void {
+    this.left(from)
+    this.load(to).clients++
+  }
+
   /** A client that was at work there has gone. */
   left(name: string): void {
     const load = this.#loads.get(name)

@@ -100,7 +100,7 @@ describe('Link', () => {
     assert.ok(link.unsentBytes > 0)
     link.write(piece)
     const received: Buffer[] = []
-    peer.on('data', chunk => received.push(chunk as Buffer)).resume()
+    peer.on('data', chunk => received.push(chunk)).resume()
     await until('it has left', () => told.told.includes('drain'))
     assert.equal(link.unsentBytes, 0)
     assert.equal(link.needsDrain, false)
@@ -150,7 +150,7 @@ describe('Link', () => {
     link.destroySoon()
     assert.equal(link.write(Buffer.from('too late')), true)
     const received: Buffer[] = []
-    peer.on('data', chunk => received.push(chunk as Buffer)).resume()
+    peer.on('data', chunk => received.push(chunk)).resume()
     await once(peer, 'end')
     assert.ok(Buffer.concat(received).equals(large))
     peer.end()

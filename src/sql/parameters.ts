@@ -48,8 +48,9 @@ function isPlain(node: unknown): boolean {
 type Statements = Partial<Record<'SelectStmt' | 'InsertStmt' | 'UpdateStmt' | 'DeleteStmt', unknown>>
 
 function statementOf(tree: unknown): Statements {
-  const [statement] = listOf(fieldOf(tree, 'stmts'))
-  return (fieldOf(statement, 'stmt') ?? {}) as Statements
+  const [first] = listOf(fieldOf(tree, 'stmts'))
+  const statement = fieldOf(first, 'stmt')
+  return typeof statement === 'object' && statement !== null ? statement : {}
 }
 
 type Found = Set<number>

@@ -143,7 +143,7 @@ test('lists, ranges, several constants, joins, subqueries, views and partitions'
     value => `select i from things where i = ${value} union all select i from parted where i = 8 order by 1`,
     value => `select 1 / (i - 6) from things where i = ${value}`,
     value => `select i /* ${value} */ from things where i=${value}--${value}`,
-    value => `select i from things where${'\n'}i=+${value}and s=${value}`,
+    value => `select i from things where\ni=+${value}and s=${value}`,
     value => `select pg_typeof(i) from things where i = ${value} and ${value} = ${value}`,
     value => `select t from things where t = concat('it''s ', ${value})`,
     value => `table seen order by 1 limit ${value}`,

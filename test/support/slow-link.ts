@@ -1,10 +1,13 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
+import { systemClock } from '../../src/runtime/clock.ts'
 import { systemTimers, type Timer } from '../../src/runtime/timers.ts'
 import { freePorts } from './ports.ts'
 
 /** The way to a server, which may take its time: what comes back passes `delayMs` later, in order. */
 export class SlowLink {
   delayMs = 0
+  /** For each piece that comes back; what comes behind one waits for it. */
+  delayFor = (): number => this.delayMs
   readonly port: number
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
@@ -46,18 +49,21 @@ export class SlowLink {
       })
     }
     near.on('data', (chunk: Buffer) => far.write(chunk))
-    const late = new Set<Timer>()
-    near.on('close', () => {
-      for (const timer of late) timer.cancel()
-    })
+    const late: { chunk: Buffer; dueMs: number }[] = []
+    let timer: Timer | undefined
+    near.on('close', () => timer?.cancel())
+    const pass = (): void => {
+      timer = undefined
+      const nowMs = systemClock.nowMs()
+      while (late.length > 0 && late[0]!.dueMs <= nowMs) {
+        const { chunk } = late.shift()!
+        if (near.writable) near.write(chunk)
+      }
+      if (late.length > 0) timer = systemTimers.after(Math.ceil(late[0]!.dueMs - nowMs), pass)
+    }
     far.on('data', (chunk: Buffer) => {
-      const pass = (): void => void (near.writable && near.write(chunk))
-      if (this.delayMs === 0 && late.size === 0) return pass()
-      const timer = systemTimers.after(this.delayMs, () => {
-        late.delete(timer)
-        pass()
-      })
-      late.add(timer)
+      late.push({ chunk, dueMs: systemClock.nowMs() + this.delayFor() })
+      if (!timer) pass()
     })
   }
 }

@@ -16,6 +16,7 @@ export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {
     waitingMax: 1000,
     preparedMax: 200,
     lanes: false,
+    hedgePercent: 0,
     prepareUnnamed: false,
     deferBegin: false,
     splitsReads: false,

@@ -5,6 +5,7 @@ import type { StatementClasses } from '../../sql/statement-classes.ts'
 import type { Database } from '../catalog/database.ts'
 import type { WorkerCounters } from '../counters.ts'
 import type { Lane } from '../lanes/lane.ts'
+import type { LaneUnit } from '../lanes/unit.ts'
 import type { PoolLimits, PoolMode } from '../pool/limits.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import type { ServerConnection } from '../server.ts'
@@ -45,6 +46,8 @@ export interface ClientHost {
   readonly tracksWrites: boolean
   /** A request that has come to a client without a server connection: the lane that it runs in, if it may share one. */
   share(client: Client, request: Buffer): Lane | undefined
+  /** A unit of the client, in a lane on a replica, takes longer than it should. */
+  onLate(client: Client, lane: Lane, unit: LaneUnit): void
   /** Answers requests that begin or end transactions which no server knows of. */
   readonly transactions: TransactionDesk
   /** The client no longer waits for one. */

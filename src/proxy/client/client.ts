@@ -12,7 +12,9 @@ import {
 } from '../../wire/messages.ts'
 import type { Lane } from '../lanes/lane.ts'
 import type { Learned } from '../lanes/learned.ts'
+import { Race, type RacingClient } from '../lanes/race.ts'
 import type { SharingClient } from '../lanes/sharing.ts'
+import type { LaneUnit } from '../lanes/unit.ts'
 import type { PoolLimits } from '../pool/limits.ts'
 import { causalDemand, type Demand } from '../pool/positions.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
@@ -46,7 +48,7 @@ import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
  *    +------------------ Begun               for nothing in it yet)
  * ```
  */
-export class Client extends ClientConnection implements ServerUser, SharingClient, Beginner {
+export class Client extends ClientConnection implements ServerUser, SharingClient, RacingClient, Beginner {
   /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
   session: PooledSession | undefined
   /** What passes its bytes on; undefined for a pooled client without a server. */
@@ -77,7 +79,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   learning: Learned | undefined
   #server: ServerConnection | undefined
   /** Where its request is done, together with those of others. */
-  #lane: Lane | undefined
+  #lane: Lane | Race | undefined
   /** What it has begun and no server knows of. */
   #begun: DeferredBegin | undefined
   /** What it has begun on its server, which had to be told of it. */
@@ -425,11 +427,26 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** Whether what has come goes into a lane. */
   #share(request: Buffer): boolean {
     if (this.#begun || this.link.needsDrain) return false
-    this.#lane = this.host.share(this, request)
-    if (!this.#lane) return false
+    const lane = this.host.share(this, request)
+    this.#lane = lane
+    if (!lane) return false
     this.state = State.Sharing
-    this.readOn = this.#lane.server.target.node
+    this.readOn = lane.server.target.node
     return true
+  }
+
+  onLate(lane: Lane, unit: LaneUnit): void {
+    if (this.state === State.Sharing && this.route === 'replica') this.host.onLate(this, lane, unit)
+  }
+
+  runsIn(where: Lane | Race): void {
+    this.#lane = where
+    if (where instanceof Race) return
+    // Where it has its answer from it goes on reading: that node has what it has seen.
+    const { node } = where.server.target
+    this.readOn = node
+    this.freshOn = node
+    this.home = node
   }
 
   deliver(answer: Buffer, isLast: boolean): void {

@@ -24,11 +24,27 @@ export type LaneRefusal = (typeof laneRefusals)[number] | ShareRefusal
 export const givenBackReasons = ['stall', 'cancel', 'lost', 'plan', 'standby'] as const
 export type GivenBackReason = (typeof givenBackReasons)[number]
 
+/** Why a unit that was late was not asked a second time. */
+export const hedgeRefusals = [
+  /** As many as may be were. */
+  'budget',
+  /** No other node takes such reads. */
+  'no_node',
+  /** The other node does not have what it must see, or not in time. */
+  'not_fresh',
+  /** There is no connection to the other node that it could share. */
+  'no_lane',
+] as const
+export type HedgeRefusal = (typeof hedgeRefusals)[number]
+
 /** What was done with units, for one worker. Plain numbers, added to in place. */
 export interface LaneCountersData {
   shared: number
   refused: Record<LaneRefusal, number>
   givenBack: Record<GivenBackReason, number>
+  hedged: number
+  hedgesWon: number
+  hedgesRefused: Record<HedgeRefusal, number>
 }
 
 export class LaneCounters {
@@ -37,9 +53,21 @@ export class LaneCounters {
   readonly refused = zeros(laneRefusals)
   /** Taken out of a lane and run elsewhere. */
   readonly givenBack = zeros(givenBackReasons)
+  /** Asked a second time on another node, and answered by that one. */
+  hedged = 0
+  hedgesWon = 0
+  readonly hedgesRefused = zeros(hedgeRefusals)
 
   data(): LaneCountersData {
-    return { shared: this.shared, refused: { ...this.refused }, givenBack: { ...this.givenBack } }
+    const { hedged, hedgesWon, shared } = this
+    return {
+      shared,
+      refused: { ...this.refused },
+      givenBack: { ...this.givenBack },
+      hedged,
+      hedgesWon,
+      hedgesRefused: { ...this.hedgesRefused },
+    }
   }
 }
 
@@ -47,6 +75,9 @@ export function addLanes(sum: LaneCountersData, one: LaneCountersData): void {
   sum.shared += one.shared
   for (const reason of laneRefusals) sum.refused[reason] += one.refused[reason]
   for (const reason of givenBackReasons) sum.givenBack[reason] += one.givenBack[reason]
+  sum.hedged += one.hedged
+  sum.hedgesWon += one.hedgesWon
+  for (const reason of hedgeRefusals) sum.hedgesRefused[reason] += one.hedgesRefused[reason]
 }
 
 function zeros<Name extends string>(names: readonly Name[]): Record<Name, number> {

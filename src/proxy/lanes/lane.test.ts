@@ -50,6 +50,8 @@ class Server {
   }
 
   countShared(): void {}
+  noteShared(): void {}
+  noteStall(): void {}
   pause(): void {}
   resume(): void {}
 
@@ -93,6 +95,7 @@ class Client implements LaneClient {
   }
 
   endOverdue(): void {}
+  onLate(): void {}
 }
 
 function laneOn(server: Server): { lane: Lane; log: string[]; at: { nowMs: number } } {

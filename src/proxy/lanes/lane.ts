@@ -1,3 +1,4 @@
+import { lateMsMin } from '../../routing/hedge.ts'
 import type { Parameterized } from '../../sql/parameterized.ts'
 import { Server as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
 import {
@@ -17,7 +18,7 @@ import type { Statement } from '../session/statements.ts'
 import type { GivenBackReason } from './counters.ts'
 import { type Learned, stallMs } from './learned.ts'
 import { LaneOutput } from './output.ts'
-import { type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
+import { Hedging, type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
 import { UnitKind, type UnitReader } from './unit-reader.ts'
 
 /** What a lane tells the lanes around it. */
@@ -87,6 +88,10 @@ export class Lane {
   #isOver = false
   /** How long the units in this piece have waited for their answers, together. */
   #answeredMs = 0
+  /** Units in this piece whose clients had other answers. */
+  #beaten = 0
+  /** Whether it is looked for units that take too long: see `Hedges`. */
+  isWatched = false
   /** When it had nothing more to do. */
   idleSinceMs: number
 
@@ -117,6 +122,11 @@ export class Lane {
     )
   }
 
+  /** It was lost, or has gone back to its pool. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
   /** For how long the server has worked on the head. */
   headMs(nowMs: number): number {
     return this.#units.count === 0 ? 0 : nowMs - this.#headSinceMs
@@ -124,7 +134,10 @@ export class Lane {
 
   // In.
 
-  /** A unit joins. `bound` for extended messages whose statement is prepared here, as it is otherwise. */
+  /**
+   * A unit joins. `bound` for extended messages whose statement is prepared here, as it is otherwise. `waitedMs`: for so
+   * long it is on its way elsewhere.
+   */
   submit(
     client: LaneClient,
     request: Buffer,
@@ -132,6 +145,7 @@ export class Lane {
     learned: Learned,
     bound: Bound | undefined,
     nowMs: number,
+    waitedMs = 0,
   ): void {
     const isIdle = this.#units.count === 0
     const unit = this.#units.push()
@@ -139,6 +153,7 @@ export class Lane {
     unit.request = request
     unit.learned = learned
     unit.submittedMs = nowMs
+    unit.waitedMs = waitedMs
     if (isIdle) this.#headSinceMs = nowMs
     unit.isParsing = reader.kind === UnitKind.Parsed
     if (bound) this.#bind(unit, reader, bound)
@@ -419,13 +434,30 @@ export class Lane {
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
     if (ms !== undefined && ms > slowMs && head.statement) this.server.statements.doubt(head.statement)
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
-    this.#answeredMs += nowMs - head.submittedMs
-    // What nobody waits for any more has been counted as a stall.
-    this.server.countShared(nowMs - head.submittedMs, client && learned?.typical, nowMs)
+    this.#count(head, nowMs - head.submittedMs, nowMs)
     this.#headSinceMs = nowMs
     this.#units.shift()
     this.resume()
     client?.deliver(answer, true)
+  }
+
+  #count(
+    { client, isBeaten, isCancelled, lateAfterMs, learned, waitedMs }: LaneUnit,
+    ms: number,
+    nowMs: number,
+  ): void {
+    if (isBeaten) {
+      this.#beaten++
+      // Its kind is not to seem the quicker for it, nor the slower.
+      learned?.tail.observe(Math.min(ms, lateAfterMs))
+      // Else it has been counted as a stall.
+      if (learned && !isCancelled) this.server.noteShared(ms, learned.typical, nowMs)
+      return
+    }
+    this.#answeredMs += ms
+    if (client) learned?.tail.observe(ms)
+    // What nobody waits for any more has been counted as a stall.
+    this.server.countShared(ms, client && learned?.typical, nowMs, waitedMs)
   }
 
   /** The next part of an answer, behind what comes before. */
@@ -440,8 +472,9 @@ export class Lane {
   }
 
   #onAnswered(units: number, nowMs: number): void {
-    this.#events.onAnswered(units, this.#answeredMs, nowMs)
+    this.#events.onAnswered(units - this.#beaten, this.#answeredMs, nowMs)
     this.#answeredMs = 0
+    this.#beaten = 0
     if (this.#units.count > 0) return
     this.#isRelieved = false
     this.idleSinceMs = nowMs
@@ -464,8 +497,10 @@ export class Lane {
   /** Now and then while there is something to do. */
   checkStall(nowMs: number): void {
     if (this.headMs(nowMs) < stallMs) return
-    if (this.#isAbandoned) this.#cancelHead(() => undefined)
-    else if (this.#units.count > 1 && !this.#isRelieved) {
+    if (this.#isAbandoned) {
+      if (this.#units.head!.isBeaten) this.server.noteStall(this.headMs(nowMs), nowMs)
+      this.#cancelHead(() => undefined)
+    } else if (this.#units.count > 1 && !this.#isRelieved) {
       this.server.noteStall(this.headMs(nowMs), nowMs)
       this.#relieve('stall')
     }
@@ -549,6 +584,48 @@ export class Lane {
     }
     if (this.#units.head?.client === undefined) this.resume()
     this.#events.onAbandoned()
+  }
+
+  // When a unit is asked twice: see `Race`.
+
+  /**
+   * Tells the clients of units that take longer than almost all of their kind, and have not got a byte. Returns whether
+   * there is something to look at again.
+   */
+  tellLate(nowMs: number): boolean {
+    const { count } = this.#units
+    if (count === 0 || this.#isOver) return false
+    for (let index = 0; index < count; index++) {
+      const unit = this.#units.at(index)
+      const ms = nowMs - unit.submittedMs
+      // Those behind it came later.
+      if (ms < lateMsMin) break
+      const { client, learned } = unit
+      if (!client || !learned || unit.deliveredBytes > 0 || unit.isCancelled) continue
+      if (unit.hedging === Hedging.Settled) continue
+      const { lateAfterMs } = learned.tail
+      if (lateAfterMs === undefined || ms < lateAfterMs) continue
+      unit.lateAfterMs = Math.min(unit.lateAfterMs, lateAfterMs)
+      client.onLate(this, unit)
+    }
+    return true
+  }
+
+  /** The unit of `client` is that of `other` from now on; undefined: of nobody, for it was beaten. */
+  passOn(client: LaneClient, other: LaneClient | undefined): void {
+    for (let index = 0; index < this.#units.count; index++) {
+      const unit = this.#units.at(index)
+      if (unit.client !== client) continue
+      unit.client = other
+      if (other) return
+      unit.isBeaten = true
+      this.#events.onAbandoned()
+    }
+  }
+
+  /** Whether the server works on the unit of `client`. */
+  worksOn(client: LaneClient): boolean {
+    return this.#units.head?.client === client
   }
 
   /** Takes no more units, and ends when those that it has are answered. */

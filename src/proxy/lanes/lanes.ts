@@ -1,3 +1,4 @@
+import { lateMsMin } from '../../routing/hedge.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
 import type { PoolLimits } from '../pool/limits.ts'
 import type { ServerConnection } from '../server.ts'
@@ -78,11 +79,7 @@ export class Lanes {
    * which may become a lane afterwards.
    */
   pick(settingsKey: string, nowMs: number): Lane | undefined {
-    let group = this.#groups.get(settingsKey)
-    if (!group) {
-      group = new LaneGroup()
-      this.#groups.set(settingsKey, group)
-    }
+    const group = this.#groupOf(settingsKey)
     let best: Lane | undefined
     let open = 0
     for (const lane of group.lanes) {
@@ -100,6 +97,28 @@ export class Lanes {
     }
     group.limit.arrived(best.count)
     return best
+  }
+
+  /** The lane for a unit that is late elsewhere: none whose own head takes long. */
+  pickQuick(settingsKey: string, nowMs: number): Lane | undefined {
+    const group = this.#groupOf(settingsKey)
+    let best: Lane | undefined
+    for (const lane of group.lanes) {
+      if (!lane.isOpen || lane.headMs(nowMs) > lateMsMin) continue
+      if (best === undefined || lane.count < best.count) best = lane
+    }
+    if (best) group.limit.arrived(best.count)
+    else group.wantsMore = true
+    return best
+  }
+
+  #groupOf(settingsKey: string): LaneGroup {
+    let group = this.#groups.get(settingsKey)
+    if (!group) {
+      group = new LaneGroup()
+      this.#groups.set(settingsKey, group)
+    }
+    return group
   }
 
   /** A connection has come free: whether it becomes a lane. */

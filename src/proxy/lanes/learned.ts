@@ -1,3 +1,4 @@
+import { LatencyTail } from '../../routing/hedge.ts'
 import { Typical } from '../../routing/typical.ts'
 
 /** Who waits behind a statement that takes longer than this is served elsewhere. */
@@ -23,6 +24,8 @@ export class Learned {
   needsPrimary = false
   /** How long they take altogether, waiting included. */
   readonly typical = new Typical()
+  /** How long the slowest of those in lanes take, waiting included. */
+  readonly tail = new LatencyTail()
   #ms = 0
   #bytes = 0
   #bannedUntilMs = 0

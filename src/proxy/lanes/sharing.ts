@@ -13,7 +13,7 @@ import type { LaneCounters, LaneRefusal } from './counters.ts'
 import type { Bound, Lane } from './lane.ts'
 import type { Lanes } from './lanes.ts'
 import type { Learned } from './learned.ts'
-import type { LaneClient } from './unit.ts'
+import type { LaneClient, LaneUnit } from './unit.ts'
 import { UnitKind, UnitReader } from './unit-reader.ts'
 
 /** A client as it stands when it wants something and has no server connection. */
@@ -153,6 +153,25 @@ export class Sharing {
     else if (this.#reader.kind === UnitKind.Parsed) session.hasParsedUnnamed(statement!)
     lane.submit(client, request, this.#reader, learned, bound, nowMs)
     return lane
+  }
+
+  /** Sends a unit that is on its way elsewhere to this lane, too, for `client`. */
+  submitAgain(
+    { isQuery, learned, named, request, statement, submittedMs }: LaneUnit,
+    client: LaneClient,
+    lane: Lane,
+    { knowledge, preparedMax }: SharingPlace,
+    nowMs: number,
+  ): void {
+    // What was found for another request is the reader's no more.
+    this.#request = undefined
+    this.#reader.read(request)
+    // A Query is run as it came: its values were read for another request by now.
+    const bound =
+      statement && !isQuery
+        ? { statement, named, changedAt: knowledge.changedAt, preparedMax, values: undefined }
+        : undefined
+    lane.submit(client, request, this.#reader, learned!, bound, nowMs, nowMs - submittedMs)
   }
 
   #load(): void {

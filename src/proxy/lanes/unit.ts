@@ -1,5 +1,6 @@
 import type { NamedStatement, PooledSession } from '../session/pooled-session.ts'
 import type { Statement } from '../session/statements.ts'
+import type { Lane } from './lane.ts'
 import type { Learned } from './learned.ts'
 
 /** What a lane needs of the client of a unit. */
@@ -17,7 +18,18 @@ export interface LaneClient {
   isForAnother(error: Buffer): boolean
   /** Its request took longer than it may. */
   endOverdue(limitMs: number): void
+  /** `unit`, in `lane`, has not got a byte of an answer, and takes longer than almost all of its kind. */
+  onLate(lane: Lane, unit: LaneUnit): void
 }
+
+export const Hedging = {
+  None: 0,
+  /** It was not to be had, and is counted; it may be later. */
+  Refused: 1,
+  /** It was asked a second time, or will not be. */
+  Settled: 2,
+} as const
+export type Hedging = (typeof Hedging)[keyof typeof Hedging]
 
 /**
  * A client's unit on its way through a lane. Units are kept in a ring and used again: `clear` lets go of what the
@@ -30,6 +42,14 @@ export class LaneUnit {
   request: Buffer = none
   learned: Learned | undefined
   submittedMs = 0
+  /** For so long its client had waited before, in another lane. */
+  waitedMs = 0
+  /** How it stands with being asked a second time elsewhere. */
+  hedging: Hedging = Hedging.None
+  /** After so long it was late; Infinity while it was not. */
+  lateAfterMs = Number.POSITIVE_INFINITY
+  /** It was asked twice, and the other answer counts. */
+  isBeaten = false
   /** Of the answer: passed on to the client, and to come altogether. */
   deliveredBytes = 0
   answerBytes = 0
@@ -62,6 +82,10 @@ export class LaneUnit {
     this.client = undefined
     this.request = none
     this.learned = undefined
+    this.waitedMs = 0
+    this.hedging = Hedging.None
+    this.lateAfterMs = Number.POSITIVE_INFINITY
+    this.isBeaten = false
     this.deliveredBytes = 0
     this.answerBytes = 0
     this.before = undefined

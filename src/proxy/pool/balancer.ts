@@ -89,6 +89,17 @@ export class Balancer {
     return chosen
   }
 
+  /** Another one of these nodes than `node`, for what that one is slow to answer. */
+  besides(nodes: readonly TopologyNode[], node: string): TopologyNode | undefined {
+    return this.#balance.besides(nodes, node)
+  }
+
+  /** A client reads at another node from now on. */
+  onMoved(from: string, to: string): void {
+    this.#balance.moved(from, to)
+    this.#options.counters.node(to).chosen++
+  }
+
   /** A client has gone. */
   onEnded(client: Client): void {
     if (reads(client)) this.#balance.left(client.home)

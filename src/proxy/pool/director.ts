@@ -273,6 +273,14 @@ export class Director {
     })
   }
 
+  /** The same for a node that the client is not on and does not go to otherwise. */
+  whenAlsoFresh(client: Client, node: string, done: (isFresh: boolean) => void): void {
+    const { positions } = this.#options
+    if (positions.isFresh(client, node, client.demand)) return done(true)
+    if (!positions.mayCatchUp(node)) return done(false)
+    positions.whenFresh(client, node, client.demand, catchUpMs, isFresh => done(isFresh === true))
+  }
+
   #isReady(client: Client, node: string): void {
     client.freshOn = node
     client.readOn = node

@@ -14,6 +14,7 @@ import type { Databases } from '../catalog/database.ts'
 import type { Client } from '../client/client.ts'
 import type { WorkerSettings } from '../control/ipc.ts'
 import type { WorkerCounters } from '../counters.ts'
+import type { Lane } from '../lanes/lane.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import type { ServerConnection, ServerUser, Target } from '../server.ts'
 import { moveSession } from '../session/move.ts'
@@ -245,6 +246,22 @@ export class Dispatcher {
     if (pool?.mayShare(client)) return pool
     this.#options.counters.lanes.refused.off++
     return undefined
+  }
+
+  /** Another replica that reads could go to which go to `node`; undefined when there is none. */
+  replicaBesides(node: string): string | undefined {
+    const { nodes } = this.#candidates.replica
+    if (nodes.length < 2) return undefined
+    const other = this.balancer.besides(this.#troubles.leaveOut(nodes), node)
+    return other?.readable === true ? other.name : undefined
+  }
+
+  /** A lane on a replica for a unit of `client` that is on its way elsewhere; undefined when there is none now. */
+  laneOn(node: string, client: Client): { lane: Lane; place: Pool } | undefined {
+    const pools = this.#nodes.get(node)
+    const place = pools?.use.begins.replica === true ? pools.find(client) : undefined
+    const lane = place?.mayShare(client) === true ? place.laneFor(client) : undefined
+    return place && lane && { lane, place }
   }
 
   /** Somebody's reads may not see what is written on the primary. */

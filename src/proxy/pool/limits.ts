@@ -35,6 +35,8 @@ export interface PoolLimits {
   preparedMax: number
   /** Quick reads of several clients may share a server connection. */
   lanes: boolean
+  /** Reads that may be sent to a second replica when the first is late, of all reads in lanes on replicas, in percent. */
+  hedgePercent: number
   /** Repeated statements without a name are prepared on the server, where nobody can tell. */
   prepareUnnamed: boolean
   /** A transaction is begun on a server with its first statement. */
@@ -64,6 +66,7 @@ export interface DatabaseOverrides
       | 'dbConnectionsMax'
       | 'dbClientsMax'
       | 'lanes'
+      | 'hedgePercent'
       | 'prepareUnnamed'
       | 'deferBegin'
       | 'splitsReads'
@@ -88,6 +91,7 @@ export type UserOverrides = Partial<
     | 'idleTransactionTimeoutMs'
     | 'clientIdleTimeoutMs'
     | 'lanes'
+    | 'hedgePercent'
     | 'prepareUnnamed'
     | 'deferBegin'
     | 'splitsReads'

@@ -6,6 +6,7 @@ import type { Database } from '../catalog/database.ts'
 import type { Client } from '../client/client.ts'
 import type { NodeCounters } from '../counters.ts'
 import type { LaneCounters } from '../lanes/counters.ts'
+import type { Lane } from '../lanes/lane.ts'
 import { type LaneHome, Lanes } from '../lanes/lanes.ts'
 import type { SharingPlace } from '../lanes/sharing.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
@@ -85,6 +86,7 @@ export class Pool implements ServerOwner, SharingPlace {
   readonly lanes: Lanes
   preparedMax = 0
   preparesUnnamed = false
+  hedgePercent = 0
   #hasLanes = false
   readonly #options: PoolOptions
   readonly #servers = new Set<ServerConnection>()
@@ -145,11 +147,33 @@ export class Pool implements ServerOwner, SharingPlace {
 
   /** What every unit would have to look up otherwise. */
   #takeLimits(): void {
-    const { lanes, mode, prepareUnnamed, preparedMax } = this.limits
+    const { hedgePercent, lanes, mode, prepareUnnamed, preparedMax } = this.limits
     this.#hasLanes = lanes && mode !== 'session'
     this.preparedMax = preparedMax
     this.preparesUnnamed = prepareUnnamed
+    this.hedgePercent = hedgePercent
     if (!this.#hasLanes) this.lanes.close()
+  }
+
+  /** A lane for a unit of `client` that is on its way elsewhere: one that is there, or a connection that is idle. */
+  laneFor(client: Client): Lane | undefined {
+    const { settings, told } = client.session!
+    const { key } = settings
+    const nowMs = this.#options.clock.nowMs()
+    let lane = this.lanes.pickQuick(key, nowMs)
+    if (!lane) {
+      const at = this.#idle.findIndex(
+        server => server.fixedKey === this.#cleanKey && server.settings.key === key && fits(server, client),
+      )
+      const server = this.#idle[at]
+      if (server && this.lanes.adopt(server)) {
+        this.#idle.splice(at, 1)
+        lane = this.lanes.pickQuick(key, nowMs)
+      }
+    }
+    // The client is told nothing of a server that may not be the one to answer.
+    if (!lane || lane.server.reported !== told) return undefined
+    return lane.server.isTrusting || client.credentials !== undefined ? lane : undefined
   }
 
   /** Whether units of a client may share a connection with those of others. */

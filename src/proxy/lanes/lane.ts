@@ -604,7 +604,7 @@ export class Lane {
       if (!client || !learned || unit.deliveredBytes > 0 || unit.isCancelled) continue
       if (unit.hedging === Hedging.Settled) continue
       const { lateAfterMs } = learned.tail
-      if (lateAfterMs === undefined || ms < lateAfterMs) continue
+      if (lateAfterMs === undefined || ms <= lateAfterMs) continue
       unit.lateAfterMs = Math.min(unit.lateAfterMs, lateAfterMs)
       client.onLate(this, unit)
     }

@@ -29,10 +29,32 @@ export const markedTables = `
   create table shared (n int);
   insert into shared values (1);
   create table inbox (owner text);
-  create table numbers (n int)`
+  create table numbers (n int);
+  create table tallies (owner int primary key, other int unique, n int not null default 0, mark text not null);
+  create view owners as select owner, '<c' || owner || '>' as mark from generate_series(1, 100000) owner;
+  create function name_owner() returns trigger language plpgsql as
+    $$ begin new.mark := '<c' || new.owner || '>'; return new; end $$;
+  create trigger named before insert or update on tallies for each row execute function name_owner()`
 
 const copyDone = frame(0x63, Buffer.alloc(0))
 const describeStatement = (name: string): Buffer => frame(0x44, Buffer.from(`S${name}\0`))
+
+/**
+ * Statements that differ from client to client in numbers alone: whoever is given another one's number is told that
+ * one's mark.
+ */
+function numbered(mark: string, number: number): string[] {
+  const owner = Number(mark.slice(2, -1))
+  return [
+    `select mark from owners where owner = ${owner}`,
+    `select mark from owners where owner in (${owner}, -${number}) and owner > 0`,
+    `insert into tallies (owner, other) values (${owner}, ${owner})`,
+    `update tallies set n = n + ${number} where owner = ${owner}`,
+    `update tallies set other = ${owner} where owner = ${owner}`,
+    `delete from tallies where owner = ${owner} and n > ${number}`,
+    `select mark, n from tallies where owner = ${owner}`,
+  ]
+}
 
 /** Makes requests that all carry one mark. */
 export interface MarkedRequests {
@@ -81,6 +103,7 @@ export class MarkedScript implements MarkedRequests {
 
   #sql(): string {
     const mark = this.#mark
+    if (this.#below(4) === 0) return this.#one(numbered(mark, this.#below(100)))
     return this.#one([
       `select '${mark}'`,
       `select '${mark}', repeat('${mark}', ${this.#below(3000)})`,
@@ -213,6 +236,7 @@ export class MarkedReads implements MarkedRequests {
           `select '${mark}', nap(${this.#below(10) === 0 ? 120 : this.#below(3)})`,
           `select tell('${mark}')`,
           `select '${mark}'::int`,
+          ...numbered(mark, this.#below(100)),
         ]),
       )
     }

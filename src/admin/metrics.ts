@@ -217,6 +217,14 @@ function addProxyMetrics(
       for (const [reason, count] of Object.entries(primary)) metric.inc({ to: 'primary', reason }, count)
     },
   )
+  total(
+    'pgherd_queries_prepared_total',
+    'Simple queries that were run as prepared statements, with parameters in place of constants.',
+    [],
+    metric => {
+      metric.inc(counters().queriesPrepared)
+    },
+  )
   total('pgherd_begins_deferred_total', 'Transactions that were begun without a server.', [], metric => {
     metric.inc(counters().beginsDeferred)
   })

@@ -143,6 +143,8 @@ export interface WorkerCountersData {
   /** Transactions that were begun without a server, and those of them that ended so. */
   beginsDeferred: number
   beginsSpared: number
+  /** Simple queries that were run as prepared statements with parameters: in lanes, and elsewhere. */
+  queriesPrepared: number
   /** Requests of the port for everything, while there are replicas. */
   routed: RoutedData
   wait: HistogramData
@@ -164,6 +166,7 @@ export class WorkerCounters {
   bytesToClients = 0
   beginsDeferred = 0
   beginsSpared = 0
+  queriesPrepared = 0
   readonly disconnects = Object.fromEntries(disconnectReasons.map(reason => [reason, 0])) as Record<
     DisconnectReason,
     number
@@ -190,7 +193,7 @@ export class WorkerCounters {
   /** `databases` and `pools` are kept elsewhere. */
   data(databases: Record<string, StatsData> = {}, pools: PoolGauges[] = []): WorkerCountersData {
     const { clients, clientsWaiting, accepted, cancelsForwarded, cancelsUnknown } = this
-    const { beginsDeferred, beginsSpared, bytesFromClients, bytesToClients } = this
+    const { beginsDeferred, beginsSpared, bytesFromClients, bytesToClients, queriesPrepared } = this
     return {
       clients,
       clientsWaiting,
@@ -206,6 +209,7 @@ export class WorkerCounters {
       lanes: this.lanes.data(),
       beginsDeferred,
       beginsSpared,
+      queriesPrepared: queriesPrepared + this.lanes.queriesPrepared,
       routed: this.routed.data(),
       wait: this.wait.data(),
       nodes: Object.fromEntries([...this.nodes].map(([name, counters]) => [name, counters.data()])),
@@ -235,6 +239,7 @@ export function addCounters(all: readonly WorkerCountersData[]): WorkerCountersD
     addLanes(sum.lanes, one.lanes)
     sum.beginsDeferred += one.beginsDeferred
     sum.beginsSpared += one.beginsSpared
+    sum.queriesPrepared += one.queriesPrepared
     addRouted(sum.routed, one.routed)
     addStats(sum.databases, one.databases)
     addPools(sum.pools, one.pools)

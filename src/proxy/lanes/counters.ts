@@ -50,6 +50,8 @@ export interface LaneCountersData {
 export class LaneCounters {
   /** Answered in a lane. */
   shared = 0
+  /** Queries that are run as prepared statements. */
+  queriesPrepared = 0
   readonly refused = zeros(laneRefusals)
   /** Taken out of a lane and run elsewhere. */
   readonly givenBack = zeros(givenBackReasons)

@@ -247,6 +247,7 @@ export class Sharing {
     }
     found.knownTexts++
     if (statement.refusals > refusalsMax) return undefined
+    this.counters.queriesPrepared++
     return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax, values }
   }
 

@@ -113,6 +113,7 @@ export class PreparedQueries {
     this.#passage.request(Owed.Execute)
     this.#passage.request(Owed.Sync)
     this.#ran = statement
+    this.#passage.host.counters.queriesPrepared++
     return true
   }
 

@@ -14,6 +14,7 @@ const setup: Setup = {
   serverPort: 7000,
   replicaPorts: [],
   usersFile: '/tmp/users.txt',
+  verifier: 'SCRAM-SHA-256$4096:salt$stored:server',
   poolSize: 20,
   clientsMax: 300,
   login: 'trust',

@@ -86,6 +86,7 @@ export function configurationsOf(
         ports: [6432, 6433, 6434],
         serverPort: 5432,
         usersFile: 'users.txt',
+        verifier: 'SCRAM-SHA-256$4096:…',
       })
       if (!launched) continue
       const key = JSON.stringify([name, launched])

@@ -8,7 +8,10 @@ const height = 320
 const margin = { top: 44, right: 16, bottom: 48, left: 64 }
 const plotWidth = width - margin.left - margin.right
 const plotHeight = height - margin.top - margin.bottom
-const colours = ['#8c8c8c', '#d1495b', '#edae49', '#66a182', '#2e4057', '#00798c', '#9d6b9e', '#3f88c5']
+const colours = [
+  ...['#8c8c8c', '#d1495b', '#edae49', '#66a182', '#2e4057'],
+  ...['#00798c', '#9d6b9e', '#3f88c5', '#a05d2c', '#8fb339'],
+]
 const gridLines = 4
 
 interface Bar {

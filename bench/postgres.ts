@@ -34,6 +34,8 @@ export class BenchPostgres {
   /** A folder for files of the contestants and the load; its owner is the server's account. */
   readonly dir: string
   readonly usersFile: string
+  /** What the server, and a proxy that asks by itself, know of the user's password. */
+  readonly verifier: string
   /** What proves the user's password without the work of hashing it. */
   readonly keys: ScramKeys
   readonly scale: number
@@ -46,8 +48,7 @@ export class BenchPostgres {
   private constructor(
     cluster: TestCluster,
     pid: number,
-    usersFile: string,
-    keys: ScramKeys,
+    login: Pick<BenchPostgres, 'usersFile' | 'verifier' | 'keys'>,
     scale: number,
     slow: SlowServer | undefined,
   ) {
@@ -55,8 +56,9 @@ export class BenchPostgres {
     this.pid = pid
     this.version = cluster.binaries.version
     this.dir = cluster.dir
-    this.usersFile = usersFile
-    this.keys = keys
+    this.usersFile = login.usersFile
+    this.verifier = login.verifier
+    this.keys = login.keys
     this.scale = scale
     this.#slow = slow
     const ports = cluster.replicas.map(({ port }) => port)
@@ -73,15 +75,15 @@ export class BenchPostgres {
     try {
       await cluster.primary.query(`create role ${benchUser} superuser login password '${password}'`)
       await cluster.primary.query(`create database ${benchDatabase}`, createLimitMs)
-      const secret = formatVerifier(await makeVerifier(password, salt, iterations))
+      const verifier = formatVerifier(await makeVerifier(password, salt, iterations))
       const keys = await deriveKeys(password, salt, iterations)
       const usersFile = join(cluster.dir, 'users.txt')
-      await writeFile(usersFile, `"${benchUser}" "${secret}"\n`, { mode: 0o600 })
+      await writeFile(usersFile, `"${benchUser}" "${verifier}"\n`, { mode: 0o600 })
       const pid = await cluster.primary.pid()
       if (pid === undefined) throw new BenchError('not_started', 'PostgreSQL ended after its start')
       const last = cluster.replicas.at(-1)
       const slow = last && (await SlowServer.before(last.port))
-      return new BenchPostgres(cluster, pid, usersFile, keys, scale, slow)
+      return new BenchPostgres(cluster, pid, { usersFile, verifier, keys }, scale, slow)
     } catch (cause) {
       await cluster.stop()
       throw cause

@@ -3,8 +3,11 @@ import { test } from 'node:test'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Contestant, Setup } from './contestant.ts'
 import { haproxy, haproxyLeastconn } from './haproxy.ts'
-import { findPeer } from './peers.ts'
+import { odyssey } from './odyssey.ts'
+import { findPeer, peerNames } from './peers.ts'
 import { pgbouncer } from './pgbouncer.ts'
+import { pgcat } from './pgcat.ts'
+import { pgdog } from './pgdog.ts'
 import { pgherd } from './pgherd.ts'
 import { pgpool } from './pgpool.ts'
 
@@ -14,6 +17,7 @@ const setup: Setup = {
   serverPort: 7000,
   replicaPorts: [],
   usersFile: '/tmp/users.txt',
+  verifier: 'SCRAM-SHA-256$4096:salt$stored:server',
   poolSize: 20,
   clientsMax: 300,
   login: 'trust',
@@ -48,6 +52,50 @@ test('PgBouncer before 1.21 pools sessions where statements are kept, and says s
   const { pool_mode, max_prepared_statements } = settingsOf(newer, { keepsStatements: true })
   assert.deepEqual([pool_mode, max_prepared_statements], ['transaction', '200'])
   assert.equal(newer.statementsRemark, undefined)
+})
+
+test('Odyssey pools transactions within the same limits and keeps statements', () => {
+  const text = textOf(odyssey('o', '1.5.1'))
+  assert.match(text, /^client_max 300$/m)
+  assert.match(text, /^ {4}pool "transaction"\n {4}pool_size 20$/m)
+  assert.match(text, /^ {4}pool_reserve_prepared_statement yes$/m)
+  assert.match(text, /^ {4}authentication "none"$/m)
+  assert.doesNotMatch(text, /workers|password/)
+  const asked = textOf(odyssey('o', '1.5.1'), { login: 'scram', workers: 3 })
+  assert.match(asked, /^workers 3$/m)
+  assert.match(asked, /^ {4}authentication "scram-sha-256"\n {4}password "SCRAM-SHA-256\$4096:salt\$/m)
+})
+
+test('PgCat pools transactions within the same limits and keeps statements, and asks nobody', () => {
+  const contestant = pgcat('p', '1.3.0')
+  const { pool_mode, pool_size, auth_type, prepared_statements_cache_size } = settingsOf(contestant)
+  assert.deepEqual(
+    [pool_mode, pool_size, auth_type, prepared_statements_cache_size],
+    ['"transaction"', '20', '"trust"', '500'],
+  )
+  assert.equal(settingsOf(contestant, { workers: 3 })['worker_threads'], '3')
+  assert.equal(contestant.checksPasswords, false)
+})
+
+test('PgDog pools transactions within the same limits and keeps statements', () => {
+  const contestant = pgdog('p', '0.1.54')
+  const { pooler_mode, default_pool_size, auth_type, prepared_statements } = settingsOf(contestant)
+  assert.deepEqual(
+    [pooler_mode, default_pool_size, auth_type, prepared_statements],
+    ['"transaction"', '20', '"trust"', '"extended"'],
+  )
+  const asked = settingsOf(contestant, { login: 'scram', workers: 3 })
+  assert.deepEqual([asked['auth_type'], asked['workers']], ['"scram"', '3'])
+  const users = contestant.launch!(setup).files['users.toml']!
+  assert.match(users, /^password_hash = "SCRAM-SHA-256\$4096:salt\$stored:server"$/m)
+})
+
+test('those that are told where to listen do so on the loopback interface only', () => {
+  for (const contestant of [odyssey('o', '1'), pgcat('p', '1'), pgdog('p', '1')]) {
+    const text = textOf(contestant)
+    assert.match(text, /host (= )?"127\.0\.0\.1"\n *port (= )?7001$/m)
+    assert.doesNotMatch(text, /0\.0\.0\.0|\*/)
+  }
 })
 
 test('HAProxy and Pgpool-II take as many clients as come', () => {
@@ -97,10 +145,14 @@ test('a configuration of pgherd is one that it loads, with the settings of a var
   )
 })
 
-test('a peer that is not there, or was never tried, is left out by name', async () => {
-  assert.deepEqual(await findPeer('odyssey', undefined), {
-    missing: 'odyssey is left out: there is no configuration for it yet',
-  })
+test('a peer that is not there is left out by name', async () => {
+  for (const name of peerNames) {
+    const found = await findPeer(name, undefined, () => undefined)
+    assert.match(
+      'missing' in found ? found.missing : '',
+      new RegExp(`^${name} is left out: no .*${name}=PATH$`),
+    )
+  }
   await assert.rejects(findPeer('nobody', undefined), { code: 'usage' })
   await assert.rejects(findPeer('haproxy', '/nowhere/haproxy'), { code: 'not_started' })
 })

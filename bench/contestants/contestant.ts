@@ -10,6 +10,8 @@ export interface Setup {
   replicaPorts: readonly number[]
   /** File of users with their SCRAM verifiers, as PgBouncer and pgherd read it. */
   usersFile: string
+  /** The verifier of the bench's user, for those that have their users in a configuration of their own. */
+  verifier: string
   /** Most server connections, where a contestant pools them. */
   poolSize: number
   /** Most clients at once. */

@@ -57,6 +57,7 @@ export async function startContestant(
     ports,
     serverPort: postgres.port,
     usersFile: postgres.usersFile,
+    verifier: postgres.verifier,
   })
   await mkdir(dir)
   for (const [file, text] of Object.entries(files)) await writeFile(join(dir, file), text, { mode: 0o600 })

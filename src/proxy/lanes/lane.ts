@@ -432,7 +432,7 @@ export class Lane {
     const answer = this.#answer(head, chunk, from, to)
     // Answers that come together say nothing about how long each took.
     const ms = isFirst ? nowMs - this.#headSinceMs : undefined
-    if (ms !== undefined && ms > slowMs && head.statement) this.server.statements.doubt(head.statement)
+    if (ms !== undefined && head.statement) this.server.statements.answered(head.statement, ms)
     learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
     this.#count(head, nowMs - head.submittedMs, nowMs)
     this.#headSinceMs = nowMs
@@ -682,9 +682,6 @@ export class Lane {
     torn?.loseAnswer(message)
   }
 }
-
-/** Parsing and planning take tenths of a millisecond: what takes longer than this may have a bad plan for all values. */
-const slowMs = 50
 
 /** Whether a statement is to be prepared anew: it may mean something else by now, or its plan is doubtful. */
 function isOutdated(there: { parsedAt: number; isDoubtful: boolean }, changedAt: number): boolean {

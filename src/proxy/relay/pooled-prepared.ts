@@ -53,8 +53,6 @@ export class PreparedThere {
 
 /** A statement without a name is prepared when it has been run so often by itself. */
 const runsToPrepare = 2
-/** Parsing and planning take tenths of a millisecond, of very large statements a few. */
-const slowMs = 50
 const empty = Buffer.alloc(0)
 
 /**
@@ -91,14 +89,10 @@ export class PreparedBehind {
     this.#prepared = undefined
   }
 
-  /**
-   * What was prepared last was answered. When that took so long that its being prepared has spared nothing worth
-   * having, it is prepared anew next time: PostgreSQL makes a plan of its own for each of the first five times, and a
-   * plan for all values that is a bad one is gone.
-   */
+  /** What was prepared last was answered. */
   judge(): void {
     const { server } = this.#passage
-    if (this.#prepared && server.answerMs > slowMs) server.statements.doubt(this.#prepared)
+    if (this.#prepared) server.statements.answered(this.#prepared, server.answerMs)
     this.#prepared = undefined
   }
 

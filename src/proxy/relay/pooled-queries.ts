@@ -10,8 +10,6 @@ import { type Outcome, Owed } from './answers.ts'
 import type { Passage } from './pooled-passage.ts'
 import type { PreparedThere } from './pooled-prepared.ts'
 
-/** Parsing and planning take tenths of a millisecond: what takes longer than this may have a bad plan for all values. */
-const slowMs = 50
 const slash = 0x2f
 
 /** What all server connections of a worker put their statements together in. */
@@ -43,10 +41,10 @@ export class PreparedQueries {
     this.#there = there
   }
 
-  /** What was run last was answered: one that took long is prepared anew, and planned for its values again. */
+  /** What was run last was answered. */
   judge(): void {
     const { server } = this.#passage
-    if (this.#ran && server.answerMs > slowMs) server.statements.doubt(this.#ran)
+    if (this.#ran) server.statements.answered(this.#ran, server.answerMs)
     this.#ran = undefined
   }
 

@@ -20,6 +20,10 @@ export class Statement {
   runs = 0
   /** with so many parameters. */
   parameters = -1
+  /** It was answered quickly at least once. */
+  wasQuick = false
+  /** The longest that it has taken with a plan for its values. */
+  plannedMs = 0
   /** How often it was refused by a server that was to prepare or bind it on the proxy's own account. */
   refusals = 0
   #isAscii: boolean | undefined
@@ -134,6 +138,12 @@ export function nextMoment(): number {
   return ++moment
 }
 
+/** Parsing and planning take tenths of a millisecond, of very large statements a few. */
+const slowMs = 50
+/** See `choose_custom_plan` in PostgreSQL's plancache.c. */
+const customPlans = 5
+const muchLonger = 1.5
+
 interface OnServer {
   name: string
   usedAt: number
@@ -143,6 +153,8 @@ interface OnServer {
   shape: string | undefined
   /** It should be prepared anew where nobody can tell. */
   isDoubtful: boolean
+  /** How often it was bound since it was parsed. */
+  runs: number
   /** The unit of the server connection in which it is parsed, while nobody knows whether that succeeds. */
   unit: number | undefined
 }
@@ -162,6 +174,7 @@ export class ServerStatements {
     const known = this.#known.get(statement)
     if (!known) return undefined
     known.usedAt = ++this.#uses
+    known.runs++
     return known.name
   }
 
@@ -176,14 +189,27 @@ export class ServerStatements {
       parsedAt,
       shape: undefined,
       isDoubtful: false,
+      runs: 1,
     })
     return name
   }
 
-  /** Its plan may be a bad one. */
-  doubt(statement: Statement): void {
+  /**
+   * It was answered. PostgreSQL plans a statement for its values five times, and may have one plan for all values then.
+   * Where that seems to be a bad one, the statement is prepared anew: when it takes much longer than it ever did with a
+   * plan for its values, and when it was never quick, so that being prepared spares nothing worth having. What waits
+   * for a lock now and then does so with any plan.
+   */
+  answered(statement: Statement, ms: number): void {
+    if (ms <= slowMs) {
+      statement.wasQuick = true
+      return
+    }
     const known = this.#known.get(statement)
-    if (known) known.isDoubtful = true
+    if (!known) return
+    if (!statement.wasQuick) known.isDoubtful = true
+    else if (known.runs <= customPlans) statement.plannedMs = Math.max(statement.plannedMs, ms)
+    else if (ms > muchLonger * statement.plannedMs) known.isDoubtful = true
   }
 
   /** What columns its result has, and since when. */
@@ -234,6 +260,7 @@ export class ServerStatements {
         parsedAt: 0,
         shape: undefined,
         isDoubtful: false,
+        runs: customPlans,
       })
   }
 

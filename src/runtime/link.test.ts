@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { after, before, describe, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { until } from '../../test/support/wait.ts'
 import { Link, type LinkUser } from './link.ts'
 
@@ -127,6 +129,27 @@ describe('Link', () => {
     await isFlushed
     await until('all has come', () => told.bytes.length === 5 + large.length)
     assert.ok(told.bytes.subarray(5).equals(large))
+    link.destroy()
+  })
+
+  test('what has not left is kept, whatever the garbage collector does', async () => {
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    const { link, peer } = await open()
+    peer.pause()
+    const pieces = 200
+    for (let piece = 0; piece < pieces; piece++) link.write(Buffer.alloc(64 * 1024, piece))
+    const garbage: Buffer[] = []
+    for (let round = 0; round < 20; round++) {
+      collect()
+      for (let each = 0; each < 50; each++) garbage.push(Buffer.alloc(64 * 1024, 0xff))
+      garbage.length = 0
+    }
+    const received: Buffer[] = []
+    peer.on('data', chunk => received.push(chunk)).resume()
+    await until('all has come', () => Buffer.concat(received).length === pieces * 64 * 1024)
+    const all = Buffer.concat(received)
+    for (let at = 0; at < all.length; at += 1024) assert.equal(all[at], (at / 65536) & 0xff)
     link.destroy()
   })
 

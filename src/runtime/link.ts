@@ -27,6 +27,8 @@ interface Handle {
 interface WriteRequest {
   oncomplete: ((this: WriteRequest, status: number) => void) | undefined
   link: Link | undefined
+  /** What the kernel has not taken yet: nothing below knows that it is still needed. */
+  chunk: Buffer | undefined
 }
 
 /** What all handles tell about the call that was made last. */
@@ -131,6 +133,7 @@ export class Link {
     spare = undefined
     request.oncomplete = onWritten
     request.link = this
+    request.chunk = chunk
     this.#pending++
     return this.unsentBytes < unsentBytesMax
   }
@@ -251,6 +254,7 @@ function onRead(this: Handle): Buffer | undefined {
 }
 
 function onWritten(this: WriteRequest, status: number): void {
+  this.chunk = undefined
   this.link!.onWritten(status)
 }
 

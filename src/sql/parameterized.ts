@@ -11,6 +11,7 @@ const blank = 0x20
 const quote = 0x27
 const dollar = 0x24
 const zero = 0x30
+const minus = 0x2d
 
 /**
  * A statement with parameters in place of constants, and the values that it came with. The types of parameters are
@@ -39,13 +40,16 @@ export class Parameterized {
   read(text: Buffer, start: number, end: number, print: Fingerprinter, places: Uint8Array): boolean {
     this.count = 0
     if (print.constants !== places.length || end - start > bodyBytesMax / 2) return false
+    // What is behind a zero the server does not take for text.
+    const zeroAt = text.indexOf(0, start)
+    if (zeroAt >= 0 && zeroAt < end) return false
     const { body } = this
     let types = 0
     let at = 0
     let from = start
     for (let place = 0; place < places.length; place++) {
       if (places[place] === 0) continue
-      const constantStart = print.starts[place]!
+      const constantStart = print.starts[place]! - (places[place] === 2 ? 1 : 0)
       const constantEnd = print.ends[place]!
       const isString = text[constantStart] === quote
       if (
@@ -83,9 +87,11 @@ export class Parameterized {
     return at
   }
 
+  /** What follows must not be part of a word: PostgreSQL refuses that, or takes it for another number. */
   #integer(text: Buffer, start: number, end: number): boolean {
-    if (end - start > digitsMax) return false
-    for (let at = start; at < end; at++) {
+    const digitsAt = text[start] === minus ? start + 1 : start
+    if (end - digitsAt > digitsMax || isWordByte(text[end] ?? 0)) return false
+    for (let at = digitsAt; at < end; at++) {
       const digit = text[at]! - zero
       if (digit < 0 || digit > 9) return false
     }
@@ -109,4 +115,14 @@ export class Parameterized {
     this.lengths[this.count] = length
     return true
   }
+}
+
+function isWordByte(byte: number): boolean {
+  return (
+    byte >= 0x80 ||
+    byte === 0x5f ||
+    byte === dollar ||
+    (byte >= zero && byte <= 0x39) ||
+    ((byte | 0x20) >= 0x61 && (byte | 0x20) <= 0x7a)
+  )
 }

@@ -2,8 +2,11 @@ import { Lexer, Token } from './lexer.ts'
 
 /**
  * Which constants of a statement could as well be parameters: by their place among its constants, a 1 for each. There a
- * constant and a parameter of its type mean the same: beside an operator that compares, in a condition, and in a value
- * that is stored. Undefined when there are none.
+ * constant and a parameter of its type mean the same: where it is compared with something that has a column in it, and
+ * as a value that is stored or added. Undefined when there are none. 2 for a negative number, which begins with its sign.
+ *
+ * Never where PostgreSQL could evaluate what stands there before it looks at any row: whether that fails must not depend
+ * on whether there is a row.
  *
  * Elsewhere they may not: in ORDER BY a number is a column, in LIMIT it is part of the plan, in an expression it may
  * have to be the one that an index is about.
@@ -11,6 +14,8 @@ import { Lexer, Token } from './lexer.ts'
 export function parametersOf(tree: unknown, text: Uint8Array): Uint8Array | undefined {
   // Places in the tree count bytes of UTF-8.
   for (const byte of text) if (byte >= 0x80) return undefined
+  // The client's own parameters, which a Query cannot have.
+  if (has(tree, 'ParamRef')) return undefined
   const found = new Set<number>()
   const { SelectStmt, InsertStmt, UpdateStmt, DeleteStmt } = statementOf(tree)
   select(SelectStmt, found)
@@ -24,14 +29,15 @@ export function parametersOf(tree: unknown, text: Uint8Array): Uint8Array | unde
 export const constantsMax = 32
 
 /**
- * Whether a text is one INSERT, UPDATE or DELETE of a table by its name that calls no functions, asks nothing else and
- * gives no rows back.
+ * The table that a text writes to, when it is one INSERT, UPDATE or DELETE that calls no functions, asks nothing else
+ * and gives no rows back.
  */
-export function isPlainWrite(tree: unknown): boolean {
-  if (listOf(fieldOf(tree, 'stmts')).length !== 1) return false
+export function plainlyWritten(tree: unknown): string | undefined {
+  if (listOf(fieldOf(tree, 'stmts')).length !== 1) return undefined
   const { InsertStmt, UpdateStmt, DeleteStmt } = statementOf(tree)
   const statement = InsertStmt ?? UpdateStmt ?? DeleteStmt
-  return statement !== undefined && isPlain(statement)
+  if (statement === undefined || !isPlain(statement)) return undefined
+  return String(fieldOf(fieldOf(statement, 'relation'), 'relname'))
 }
 
 /** What a statement that is plain has nowhere. */
@@ -57,32 +63,39 @@ type Found = Set<number>
 
 function insert(statement: unknown, found: Found): void {
   const rows = fieldOf(fieldOf(fieldOf(statement, 'selectStmt'), 'SelectStmt'), 'valuesLists')
+  // Of several the values are made to be of one type first.
+  if (listOf(rows).length !== 1) return
   for (const row of listOf(rows))
-    for (const value of listOf(fieldOf(fieldOf(row, 'List'), 'items'))) stored(value, found)
+    for (const value of listOf(fieldOf(fieldOf(row, 'List'), 'items'))) constant(value, found)
 }
 
 /** UPDATE or DELETE. */
 function change(statement: unknown, found: Found): void {
   condition(fieldOf(statement, 'whereClause'), found)
   for (const target of listOf(fieldOf(statement, 'targetList')))
-    stored(fieldOf(fieldOf(target, 'ResTarget'), 'val'), found)
+    added(fieldOf(fieldOf(target, 'ResTarget'), 'val'), found)
 }
 
-/** A value on its way into a column: no index is about it. */
-function stored(node: unknown, found: Found): void {
+/** What is added to a column, or taken away: no index is about it. */
+function added(node: unknown, found: Found): void {
   const expression = fieldOf(node, 'A_Expr')
-  if (expression === undefined) return constant(node, found)
+  if (expression === undefined || fieldOf(fieldOf(expression, 'lexpr'), 'ColumnRef') === undefined) return
   const [name, more] = listOf(fieldOf(expression, 'name'))
   const isSum =
     fieldOf(expression, 'kind') === 'AEXPR_OP' &&
     more === undefined &&
     sums.has(fieldOf(fieldOf(name, 'String'), 'sval'))
-  if (!isSum) return
-  stored(fieldOf(expression, 'lexpr'), found)
-  stored(fieldOf(expression, 'rexpr'), found)
+  if (isSum) constant(fieldOf(expression, 'rexpr'), found)
 }
 
-const sums: ReadonlySet<unknown> = new Set(['+', '-', '*'])
+const sums: ReadonlySet<unknown> = new Set(['+', '-'])
+
+/** Whether a node of this kind is anywhere in a tree. */
+function has(tree: unknown, kind: string): boolean {
+  if (Array.isArray(tree)) return tree.some(each => has(each, kind))
+  if (typeof tree !== 'object' || tree === null) return false
+  return kind in tree || Object.values(tree).some(each => has(each, kind))
+}
 
 function select(statement: unknown, found: Found): void {
   if (statement === undefined) return
@@ -107,8 +120,11 @@ function condition(node: unknown, found: Found): void {
   select(fieldOf(fieldOf(fieldOf(node, 'SubLink'), 'subselect'), 'SelectStmt'), found)
   const expression = fieldOf(node, 'A_Expr')
   if (expression === undefined || !compares(expression)) return
-  operand(fieldOf(expression, 'lexpr'), found)
-  operand(fieldOf(expression, 'rexpr'), found)
+  const [left, right] = [fieldOf(expression, 'lexpr'), fieldOf(expression, 'rexpr')]
+  if (has(left, 'ColumnRef')) operand(right, found)
+  else if (has(right, 'ColumnRef')) constant(left, found)
+  condition(left, found)
+  condition(right, found)
 }
 
 const kinds: ReadonlySet<unknown> = new Set(['AEXPR_OP', 'AEXPR_IN', 'AEXPR_BETWEEN', 'AEXPR_NOT_BETWEEN'])
@@ -133,8 +149,7 @@ function compares(expression: unknown): boolean {
 function operand(node: unknown, found: Found): void {
   for (const each of listOf(fieldOf(fieldOf(node, 'List'), 'items'))) operand(each, found)
   if (Array.isArray(node)) for (const each of node) operand(each, found)
-  if (fieldOf(node, 'A_Const') === undefined) condition(node, found)
-  else constant(node, found)
+  constant(node, found)
 }
 
 function constant(node: unknown, found: Found): void {
@@ -150,10 +165,10 @@ function byOrder(found: ReadonlySet<number>, text: Uint8Array): Uint8Array | und
   let signAt = -1
   while (lexer.next()) {
     const isConstant = lexer.kind === Token.Number || lexer.kind === Token.String
-    if (isConstant) places.push(found.has(lexer.from) || found.has(signAt) ? 1 : 0)
+    if (isConstant) places.push(found.has(lexer.from) ? 1 : found.has(signAt) ? 2 : 0)
     signAt = lexer.kind === Token.Other && text[lexer.from] === minus ? lexer.from : -1
   }
-  return places.length > constantsMax || !places.includes(1) ? undefined : Uint8Array.from(places)
+  return places.length > constantsMax || !places.some(Boolean) ? undefined : Uint8Array.from(places)
 }
 
 const minus = 0x2d

@@ -1,4 +1,4 @@
-import { isPlainWrite, parametersOf } from './parameters.ts'
+import { parametersOf, plainlyWritten } from './parameters.ts'
 import { type Dependencies, readTree } from './parse-tree.ts'
 
 /** Why a statement gets a server connection of its own. */
@@ -56,10 +56,12 @@ export class StatementClass {
   readonly dependencies: Dependencies
   /** Which of its constants could be parameters; see `parametersOf`. */
   readonly parameters: Uint8Array | undefined
-  /** An INSERT, UPDATE or DELETE that calls no functions and gives no rows back. */
-  readonly isWrite: boolean
+  /** The table that it writes to, when it is an INSERT, UPDATE or DELETE that calls no functions and gives no rows back. */
+  readonly writes: string | undefined
   /** How often a text of it with parameters had not come before, and how often it had. */
   newTexts = 0
+  /** How often it was left out because most texts are new. */
+  varied = 0
   knownTexts = 0
 
   constructor(
@@ -67,14 +69,14 @@ export class StatementClass {
     refusal: ShareRefusal | undefined,
     dependencies: Dependencies,
     parameters?: Uint8Array,
-    isWrite = false,
+    writes?: string,
   ) {
     this.text = text
     this.refusal = refusal
     this.isRead = readRefusals.has(refusal)
     this.dependencies = dependencies
     this.parameters = parameters
-    this.isWrite = isWrite
+    this.writes = writes
   }
 }
 
@@ -83,23 +85,23 @@ export type Parse = (text: string) => unknown
 
 /** `text` is what a `Fingerprinter` has written, and becomes the class's own. */
 export function classify(text: Buffer, parse: Parse): StatementClass {
-  const { refusal, dependencies, parameters, isWrite } = parseAndRead(text, parse)
-  return new StatementClass(text, refusal, dependencies, parameters, isWrite)
+  const { refusal, dependencies, parameters, writes } = parseAndRead(text, parse)
+  return new StatementClass(text, refusal, dependencies, parameters, writes)
 }
 
 function parseAndRead(
   text: Buffer,
   parse: Parse,
-): ReturnType<typeof readTree> & { parameters?: Uint8Array | undefined; isWrite?: boolean } {
+): ReturnType<typeof readTree> & { parameters?: Uint8Array | undefined; writes?: string | undefined } {
   // The parser takes this for a mistake of the caller.
   if (text.length === 0) return { refusal: 'not_read', dependencies: noDependencies }
   try {
     // A character a byte: in whatever encoding it is, what is not ASCII can only be part of a name.
     const tree = parse(text.toString('latin1'))
     const read = readTree(tree)
-    const isWrite = read.refusal === 'not_read' && isPlainWrite(tree)
-    return read.refusal === undefined || isWrite
-      ? { ...read, parameters: parametersOf(tree, text), isWrite }
+    const writes = read.refusal === 'not_read' ? plainlyWritten(tree) : undefined
+    return read.refusal === undefined || writes !== undefined
+      ? { ...read, parameters: parametersOf(tree, text), writes }
       : read
   } catch {
     // No SQL that the parser knows, or too deep for it.

@@ -90,7 +90,8 @@ export class SharingFacts {
    * - `type`, name: a cast to it may run something volatile
    * - `implicit`: a statement may run something volatile that it does not name
    * - `relation`, name, letters: t for a table or materialized view, v view, f foreign table or one with a part that
-   *   is foreign, s sequence, c one with a column of a volatile type, p one with policies
+   *   is foreign, s sequence, c one with a column of a volatile type, p one with policies, u one that is partitioned or
+   *   no table, or has rules or triggers
    * - `definition`, name of the relation, SQL or NULL when that cannot be had; after the relations
    */
   add([kind, name = '', detail]: SharingRow): void {
@@ -132,6 +133,12 @@ export class SharingFacts {
     for (const { kinds, definitions } of this.#relations.values()) {
       if (/[vp]/.test(kinds)) definitions.push(undefined)
     }
+  }
+
+  /** Whether what a statement writes to a table of this name is all that it does. */
+  isPlainTable(name: string): boolean {
+    const { kinds = 'u' } = this.#relations.get(name) ?? {}
+    return this.#general !== 'facts_missing' && !kinds.includes('u')
   }
 
   /** Why a statement with these dependencies may not share a connection; undefined if it may. */

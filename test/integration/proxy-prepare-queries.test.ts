@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
+import { proxyCounters } from '../support/counters.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { answerTo, bodyWithoutTables, simple, untilShared } from '../support/lanes.ts'
 import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { until } from '../support/wait.ts'
 import { type Received, WireClient } from '../support/wire-client.ts'
 
 /**
@@ -204,6 +206,17 @@ test('statements whose other constants differ each time are not prepared one by 
   await admin.end()
 })
 
+/** What is made past the proxy is known to it within half a minute: here it is told. */
+async function untilPrepared(asking: WireClient, sql: string): Promise<void> {
+  await answerTo(asking, simple('create table told (); drop table told'))
+  const prepared = async (): Promise<number> => (await proxyCounters(host.config.admin.port)).queriesPrepared
+  const before = await prepared()
+  await until(`${sql} is prepared`, async () => {
+    for (const each of ['begin', sql, 'rollback']) await answerTo(asking, simple(each))
+    return (await prepared()) > before
+  })
+}
+
 const changes: ((value: string) => string)[] = [
   value => `update counts set n = n + ${value} where i = 3`,
   value => `update counts set n = n - -${value}, s = ${value}, t = t where i = 4 and s > -${value}`,
@@ -254,6 +267,7 @@ test('changes, by themselves and in transactions: the same answers and the same 
       text,
     )
   }
+  await untilPrepared(mine, 'update counts set n = n + 5 where i = 3')
   for (let round = 0; round < 4; round++) {
     for (const change of changes) {
       for (const value of ['11', '6', '4', '2']) {
@@ -285,11 +299,12 @@ test('changes are prepared with parameters, and judged anew when a column is ano
   const admin = await connect(cluster.primary.port)
   await admin.query('create table total (i integer primary key, n integer); insert into total values (1, 0)')
   const told = async (sql: string): Promise<string[]> => shown(await answerTo(client, simple(sql)))
+  await untilPrepared(client, 'update total set n = n + 5 where i = 1')
   for (let at = 0; at < 10; at++) {
     await told('begin')
     assert.equal((await told(`update total set n = n + ${at} where i = 1`))[0], 'C UPDATE 1\0')
     const { rows } = await admin.query(`select query from pg_stat_activity where query like 'update total%'`)
-    if (at > 5) assert.deepEqual(rows, [{ query: 'update total set n = n +  $1  where i =  $2 ' }])
+    assert.deepEqual(rows, [{ query: 'update total set n = n +  $1  where i =  $2 ' }])
     await told('commit')
   }
   await admin.query('alter table total alter column n type numeric(6, 1)')
@@ -298,5 +313,97 @@ test('changes are prepared with parameters, and judged anew when a column is ano
   await told('commit')
   assert.match((await told('select n from total where i = 1'))[1]!, /50\.0$/)
   await admin.query('drop table total')
+  await admin.end()
+})
+
+/** What would be another thing with a parameter in a constant's place, or with a plan for all values; with the number of the turn. */
+const traps: ((turn: number) => string)[] = [
+  // Fails when it is planned, whether there is such a row or not.
+  turn => `update counts set s = ${turn < 12 ? 1 : 99999} where i = -${turn + 1}`,
+  turn => `update counts set v = ${turn < 12 ? 1 : 99999} where i = -${turn + 1}`,
+  turn =>
+    `update counts set n = ${turn < 12 ? 1 : 999999} * ${turn < 12 ? 1 : 999998} where i = -${turn + 1}`,
+  turn => `update counts set n = 5 where 1 = ${turn + 2} and s = 1 / 0`,
+  turn => `update counts set n = ${turn} where i = 5 and 3 in (1, ${turn})`,
+  turn => `insert into counts (i, s) values (${turn + 600}, ${turn < 12 ? 1 : 99999})`,
+  // Does more than it says.
+  turn => `update ruled set n = n + ${turn} where i = ${turn + 1}`,
+  turn => `insert into instead values (${turn}, ${turn})`,
+  turn => `update triggered set n = n + ${turn} where i = 1`,
+  turn => `insert into child values (${turn}, ${turn < 8 ? 1 : 77})`,
+  turn => `update split set n = n + ${turn} where i = ${turn}`,
+  turn => `insert into split values (${turn + 100}, 1)`,
+  // Cannot be read as it stands, or says something when it is read.
+  turn => `update counts set n = $1 where i = ${turn}`,
+  turn => `select i from counts where i = ${turn} and s = $1`,
+  turn => `update counts set n = n + 1 where i = ${turn}and s = 1`,
+  turn => `select i from counts where i = ${turn}and s > 0`,
+  turn => `update counts as ${'a'.repeat(70)} set n = n + ${turn} where i = ${turn}`,
+  turn => `select i as ${'a'.repeat(70)} from counts where i = ${turn}`,
+  turn => `select i, now()::timestamp(9) is null from counts where i = ${turn}`,
+  // A sign is part of the number, and else an operator, which may be one's own.
+  turn => `update counts set n = n + -${turn} where i = 3`,
+  turn => `update counts set n = n - - ${turn} where i = 3`,
+  turn => `select n from counts where n > -${turn} or n > - ${turn} order by i`,
+  turn => `update counts set n = n + ${turn} where i = ${turn} = true`,
+  turn => `update counts set (n, s) = (${turn}, 5) where i = ${turn}`,
+  turn => `update counts set n = n + ${turn} where current of nothing`,
+]
+
+test('what only looks as if it could have parameters', async () => {
+  const admin = await connect(cluster.primary.port)
+  for (const name of ['trap', 'tram']) {
+    await admin.query(`
+      create schema ${name}; set search_path = ${name}, public;
+      create table counts (i integer primary key, n bigint not null default 0, s smallint, v varchar(2));
+      insert into counts select i, i, i, i from generate_series(1, 20) i;
+      create table ruled (i integer primary key, n integer); insert into ruled select i, i from generate_series(1, 20) i;
+      create rule more as on update to ruled do also select 'seen' as what, new.n;
+      create table instead (i integer, n integer);
+      create rule other as on insert to instead do instead select 'instead' as what, new.n;
+      create table triggered (i integer, n integer); insert into triggered values (1, 0);
+      create function tell() returns trigger language plpgsql as
+        $$ begin raise notice 'told of %', current_query(); return new; end $$;
+      create trigger told after update on triggered for each row execute function tell();
+      create constraint trigger told_later after update on triggered deferrable initially deferred
+        for each row execute function tell();
+      create table parent (i integer primary key); insert into parent values (1);
+      create table child (i integer, p integer references parent deferrable initially deferred);
+      create table split (i integer, n integer) partition by range (i);
+      create table split_low partition of split for values from (0) to (5);
+      create table split_high partition of split for values from (5) to (100);
+      insert into split select i, i from generate_series(0, 9) i;
+      create function minus(integer) returns integer language sql as 'select 1000000 + $1';
+      create operator - (rightarg = integer, function = minus)`)
+  }
+  const open = (port: number, schema: string): Promise<WireClient> =>
+    WireClient.open(port, { options: `-c search_path=${schema},pg_catalog,public` })
+  const mine = await open(host.config.proxy.port, 'trap')
+  const plain = await open(cluster.primary.port, 'tram')
+  const both = async (text: string): Promise<void> => {
+    const [expected, answer] = await Promise.all([
+      answerTo(plain, simple(text)),
+      answerTo(mine, simple(text)),
+    ])
+    assert.deepEqual(
+      shown(answer).map(each => each.replaceAll('trap', 'tram')),
+      shown(expected),
+      text,
+    )
+  }
+  await untilPrepared(mine, 'update counts set n = n + 5 where i = 3')
+  for (const trap of traps) {
+    for (let turn = 0; turn < 15; turn++) await both(trap(turn))
+    for (let turn = 0; turn < 15; turn++) {
+      await both('begin')
+      await both(`update counts set n = n + ${turn} where i = 7`)
+      await both(trap(turn))
+      await both('commit')
+    }
+  }
+  for (const table of ['counts', 'ruled', 'instead', 'triggered', 'child', 'split'])
+    await both(`select * from ${table} order by 1, 2`)
+  mine.close()
+  plain.close()
   await admin.end()
 })

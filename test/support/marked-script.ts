@@ -30,11 +30,9 @@ export const markedTables = `
   insert into shared values (1);
   create table inbox (owner text);
   create table numbers (n int);
-  create table tallies (owner int primary key, other int unique, n int not null default 0, mark text not null);
-  create view owners as select owner, '<c' || owner || '>' as mark from generate_series(1, 100000) owner;
-  create function name_owner() returns trigger language plpgsql as
-    $$ begin new.mark := '<c' || new.owner || '>'; return new; end $$;
-  create trigger named before insert or update on tallies for each row execute function name_owner()`
+  create table tallies (owner int primary key, other int unique, n int not null default 0,
+    mark text generated always as ('<c' || owner::text || '>') stored);
+  create view owners as select owner, '<c' || owner || '>' as mark from generate_series(1, 100000) owner`
 
 const copyDone = frame(0x63, Buffer.alloc(0))
 const describeStatement = (name: string): Buffer => frame(0x44, Buffer.from(`S${name}\0`))

@@ -143,15 +143,24 @@ export class Database {
     return this.#clock.nowMs() + (isClosed ? 0 : retryMs)
   }
 
+  /** Whether what a statement writes to a table of this name is all that it does: no rule and no trigger does more. */
+  isPlainTable(name: string): boolean {
+    this.#wantSharing()
+    return this.#sharing.isPlainTable(name)
+  }
+
+  #wantSharing(): void {
+    if (this.#sharing.isWanted) return
+    this.#sharing.isWanted = true
+    this.#staleFromMs = this.#clock.nowMs()
+  }
+
   /**
    * Why a statement of this class gets a server connection of its own here; undefined if it may share one. The first
    * one to ask has the facts loaded with the next ones.
    */
   sharing(statement: StatementClass, classes: StatementClasses): ShareRefusal | undefined {
-    if (!this.#sharing.isWanted) {
-      this.#sharing.isWanted = true
-      this.#staleFromMs = this.#clock.nowMs()
-    }
+    this.#wantSharing()
     return this.#sharing.refusal(statement, classes, this.#facts)
   }
 

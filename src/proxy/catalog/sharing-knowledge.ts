@@ -55,6 +55,11 @@ export class SharingKnowledge {
     })
   }
 
+  /** See `SharingFacts.isPlainTable`; false when nothing is known at present. */
+  isPlainTable(name: string): boolean {
+    return this.isCurrent && this.#facts!.isPlainTable(name)
+  }
+
   /** Why a statement of this class gets a connection of its own; undefined if it may share one. */
   refusal(
     statement: StatementClass,

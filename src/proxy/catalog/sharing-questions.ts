@@ -34,6 +34,7 @@ SELECT concat_ws(' ', ${[
   'pg_constraint WHERE contypid <> 0',
   'pg_policy',
   'pg_inherits',
+  'pg_trigger WHERE NOT tgisinternal',
 ]
   .map(rows => `(SELECT concat(count(*), '/', sum(xmin::text::bigint)) FROM ${rows})`)
   .join(',\n ')},
@@ -144,6 +145,8 @@ SELECT * FROM (
         CASE c.relkind WHEN 'v' THEN 'v' WHEN 'S' THEN 's' ELSE 't' END,
         CASE WHEN c.oid IN (SELECT oid FROM foreign_part) THEN 'f' END,
         CASE WHEN c.reltype IN (SELECT oid FROM tainted) THEN 'c' END,
+        CASE WHEN c.relkind <> 'r' OR c.relhasrules
+              OR c.oid IN (SELECT tgrelid FROM pg_trigger WHERE NOT tgisinternal) THEN 'u' END,
         CASE WHEN c.relrowsecurity AND c.oid IN (SELECT polrelid FROM pg_policy WHERE polcmd IN ('r', '*')) THEN 'p' END), '')
    FROM (SELECT * FROM ${ownRelations}) c GROUP BY c.relname
 ) own LIMIT ${ownNamesMax + 1}`

@@ -293,6 +293,8 @@ export class Lane {
       case Code.NotificationResponse:
         return true
       case Code.NoticeResponse:
+        // It would be said each time the statement is parsed.
+        if (head?.isQuery && head.preparing) head.preparing.refusals = Number.POSITIVE_INFINITY
         // Said to whoever is there when the server stops: the request is run elsewhere.
         return head === undefined || this.#saysStop(chunk, at, end)
       case Code.ErrorResponse:
@@ -373,6 +375,7 @@ export class Lane {
     }
     if (!head) return true
     if (head.preparing) {
+      if (head.isQuery) head.preparing.refusals++
       this.server.statements.forget(head.preparing, head.name)
       head.preparing = undefined
     }
@@ -386,7 +389,6 @@ export class Lane {
       body.includes(ownNames) ||
       (head.isParsing && head.skipsParse) ||
       (head.isQuery && !isIntervention(body))
-    if (head.isQuery && head.isBinding) head.statement!.refusals++
     if (isChanged || isUnsure) this.#takeBack(head)
     else if (head.deliveredBytes === 0 && head.client?.isForAnother(body)) this.#takeBack(head, 'standby')
     head.isBinding = false

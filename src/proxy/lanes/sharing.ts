@@ -268,13 +268,20 @@ const aboutServer = new Set([
 ])
 
 /** Its texts differ in more than what could be parameters: most would be prepared for nothing. */
-export function isVaried({ knownTexts, newTexts }: StatementClass): boolean {
-  return newTexts > newTextsMax && knownTexts < newTexts * 4
+export function isVaried(found: StatementClass): boolean {
+  if (found.newTexts <= newTextsMax || found.knownTexts >= found.newTexts * 4) return false
+  // Now and then it is looked at anew.
+  if (++found.varied % variedMax === 0) {
+    found.newTexts = 0
+    found.knownTexts = 0
+  }
+  return true
 }
 
 const newTextsMax = 100
+const variedMax = 10_000
 /** After so many refusals a statement is not tried again. */
-const refusalsMax = 3
+export const refusalsMax = 3
 
 /** A session that is wholly described by its settings. */
 function isPlain(session: PooledSession): boolean {

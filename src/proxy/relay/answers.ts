@@ -51,6 +51,8 @@ export interface Outcome {
   isBehind?: boolean
   /** The ErrorResponse that the client gets when it fails, made of the body of the server's. */
   rewrite?: (body: Buffer) => Buffer
+  /** The server has said something beside its answer. */
+  noticed?(): void
   /** The SQLSTATE of the error that it takes the place of; another error is passed on as it is. */
   refuses?: string
 }

@@ -3,7 +3,7 @@ import type { SessionEffects } from '../../sql/session-effects.ts'
 import { Client as Code, headerBytes, Server as ServerCode, TransactionStatus } from '../../wire/codes.ts'
 import { frame } from '../../wire/messages.ts'
 import { LaneOutput } from '../lanes/output.ts'
-import { isVaried, usesToPrepare } from '../lanes/sharing.ts'
+import { isVaried, refusalsMax, usesToPrepare } from '../lanes/sharing.ts'
 import { contextOf } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
 import { type Outcome, Owed } from './answers.ts'
@@ -17,10 +17,11 @@ const values = new Parameterized()
 const output = new LaneOutput()
 
 /**
- * Prepares Queries that change rows and come again and again with other numbers, on a connection of the client's own,
- * where nobody can tell. In a transaction nothing can be sent twice: so that nothing fails that would not have failed
- * otherwise, it is done for INSERT, UPDATE and DELETE that call no functions and give no rows back, and parameters are
- * whole numbers. Positions in errors are put right.
+ * Prepares Queries that change rows and come again and again with other numbers, in transactions, where nobody can tell.
+ * As nothing can be sent twice there, it is done where nothing can fail that would not have failed otherwise: for INSERT,
+ * UPDATE and DELETE that call no functions and give no rows back, of tables without rules and triggers, and with whole
+ * numbers as parameters. Positions in errors are put right. Outside of transactions the server would say what it has done
+ * before that is committed, other than for a Query.
  */
 export class PreparedQueries {
   readonly #passage: Passage
@@ -34,7 +35,13 @@ export class PreparedQueries {
   readonly #marks = new Int32Array(values.starts.length)
   readonly #markBytes = new Int32Array(values.starts.length)
   readonly #valueBytes = new Int32Array(values.starts.length)
-  readonly #outcome: Outcome = { rewrite: error => this.#rewrite(error) }
+  readonly #outcome: Outcome = {
+    rewrite: error => this.#rewrite(error),
+    // It would be said each time the statement is parsed.
+    noticed: () => {
+      if (this.#ran) this.#ran.refusals = Number.POSITIVE_INFINITY
+    },
+  }
 
   constructor(passage: Passage, there: PreparedThere) {
     this.#passage = passage
@@ -52,13 +59,13 @@ export class PreparedQueries {
   effects: SessionEffects | undefined
 
   /**
-   * A piece has come; `isFresh`: to a server that has nothing left to do. Returns whether it is one Query that will be
-   * run as a prepared statement: `put` does it.
+   * A piece has come; `isFresh`: to a server that has nothing left to do; `isOpen`: a transaction is open, or will be by
+   * then. Returns whether it is one Query that will be run as a prepared statement: `put` does it.
    */
-  plan(chunk: Buffer, isFresh: boolean): boolean {
+  plan(chunk: Buffer, isFresh: boolean, isOpen: boolean): boolean {
     this.#planned = undefined
     this.effects = undefined
-    if (!isFresh) return false
+    if (!isFresh || !isOpen) return false
     this.judge()
     const { database, host, limits, server, session } = this.#passage
     const end = chunk.length
@@ -70,8 +77,8 @@ export class PreparedQueries {
     const { reported } = server
     const isStandard = reported.get('standard_conforming_strings') !== 'off'
     const found = classes.of(chunk, headerBytes, end - 1, isStandard)
-    if (!found?.isWrite || !found.parameters || isVaried(found) || classes.fingerprinter.hasStrings)
-      return false
+    if (found?.writes === undefined || !found.parameters || classes.fingerprinter.hasStrings) return false
+    if (!database.isPlainTable(found.writes) || isVaried(found)) return false
     const effects = database.effectsOfClass(found, chunk, headerBytes, end - 1)
     if (effects.readsSequenceState || effects.needsDatabase !== undefined) return false
     this.effects = effects
@@ -87,7 +94,7 @@ export class PreparedQueries {
       return false
     }
     found.knownTexts++
-    if (!statement.isAscii) return false
+    if (!statement.isAscii || statement.refusals > refusalsMax) return false
     this.#planned = statement
     return true
   }

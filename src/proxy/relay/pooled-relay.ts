@@ -88,7 +88,8 @@ export class PooledRelay {
     this.#queries = false
     this.#retryPiece = empty
     this.#statements.beginPiece(isFresh)
-    const isPrepared = this.#statements.queries.plan(chunk, isFresh)
+    const isOpen = this.#begun ? !this.#begun.hasFailed : server.status === TransactionStatus.InTransaction
+    const isPrepared = this.#statements.queries.plan(chunk, isFresh, isOpen)
     if (this.#begun) this.#putBegin(this.#begun, chunk[0]!, isPrepared)
     const { session } = passage
     if (session.isUnread) session.touch()

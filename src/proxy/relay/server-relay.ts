@@ -252,6 +252,8 @@ export class ServerRelay {
         if (code === Code.CommandComplete) this.#lookAtTag(chunk, at, end)
         if (head === Owed.Execute || head === Owed.OwnExecute) owed.shift()
         return
+      case Code.NoticeResponse:
+        return owed.headOutcome?.noticed?.()
       case Code.CopyInResponse:
         return owed.copyIn()
       case Code.CopyBothResponse:

@@ -59,7 +59,7 @@ export class Parameterized {
       )
         continue
       if (isString) types |= 1 << this.count
-      at += text.copy(body, at, from, constantStart)
+      at = copyShort(text, from, constantStart, body, at)
       from = constantEnd
       const mark = at
       at = this.#mark(at, this.count + 1)
@@ -67,7 +67,7 @@ export class Parameterized {
       this.markBytes[this.count++] = at - mark
     }
     if (this.count === 0) return false
-    at += text.copy(body, at, from, end)
+    at = copyShort(text, from, end, body, at)
     body[at++] = 0
     at = body.writeUInt16BE(this.count, at)
     for (let index = 0; index < this.count; index++)
@@ -115,6 +115,19 @@ export class Parameterized {
     this.lengths[this.count] = length
     return true
   }
+}
+
+/** A text of a hundred bytes is copied in half the time that a call into Node.js takes. Returns where the copy ends. */
+export function copyShort(
+  source: Uint8Array,
+  start: number,
+  end: number,
+  target: Uint8Array,
+  at: number,
+): number {
+  let to = at
+  for (let from = start; from < end; from++) target[to++] = source[from]!
+  return to
 }
 
 function isWordByte(byte: number): boolean {

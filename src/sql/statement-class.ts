@@ -60,6 +60,8 @@ export class StatementClass {
   readonly writes: string | undefined
   /** How often a text of it with parameters had not come before, and how often it had. */
   newTexts = 0
+  /** What was prepared of it last: the only one, mostly. Whoever prepares keeps it here. */
+  prepared: unknown
   /** How often it was left out because most texts are new. */
   varied = 0
   knownTexts = 0

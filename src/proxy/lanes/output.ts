@@ -1,4 +1,4 @@
-import type { Parameterized } from '../../sql/parameterized.ts'
+import { copyShort, type Parameterized } from '../../sql/parameterized.ts'
 import { Client as Code, headerBytes } from '../../wire/codes.ts'
 import { frame } from '../../wire/messages.ts'
 
@@ -57,7 +57,7 @@ export class LaneOutput {
     buffer[at] = Code.Bind
     at = buffer.writeUInt32BE(bytes - 1, at + 1)
     buffer[at++] = 0
-    at += buffer.write(name, at, 'latin1')
+    for (let index = 0; index < name.length; index++) buffer[at++] = name.charCodeAt(index)
     buffer[at++] = 0
     at = buffer.writeUInt16BE(0, at)
     at = buffer.writeUInt16BE(count, at)
@@ -69,7 +69,7 @@ export class LaneOutput {
       }
     }
     at = buffer.writeUInt16BE(0, at)
-    this.#bytes = at + behind.copy(buffer, at)
+    this.#bytes = copyShort(behind, 0, behind.length, buffer, at)
   }
 
   /** What has to be sent; it is the caller's until `reuse`. */

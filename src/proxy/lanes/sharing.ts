@@ -240,7 +240,7 @@ export class Sharing {
     const { textEnd, textStart } = this.#reader
     if (!values.read(request, textStart, textEnd, fingerprinter, found.parameters)) return undefined
     const context = contextOf(session.told, session.context)
-    const statement = knowledge.statements.of(values.body, 0, values.bodyBytes, context)
+    const statement = knowledge.statements.ofClass(values.body, values.bodyBytes, context, found)
     if (++statement.uses < usesToPrepare) {
       found.newTexts++
       return undefined

@@ -83,11 +83,11 @@ export class PreparedQueries {
     if (effects.readsSequenceState || effects.needsDatabase !== undefined) return false
     this.effects = effects
     if (!values.read(chunk, headerBytes, end - 1, classes.fingerprinter, found.parameters)) return false
-    const statement = database.statements.of(
+    const statement = database.statements.ofClass(
       values.body,
-      0,
       values.bodyBytes,
       contextOf(reported, session.context),
+      found,
     )
     if (++statement.uses < usesToPrepare) {
       found.newTexts++

@@ -14,6 +14,8 @@ export class Statement {
   readonly context: string
   /** Where its text ends in `body`. */
   readonly textEnd: number
+  /** The cache that it is from. */
+  home: StatementCache | undefined
   /** How often it came without a name, to be run by those who share server connections. */
   uses = 0
   /** How often it was bound without a name on connections that were not shared, at the least, */
@@ -111,6 +113,25 @@ export class StatementCache {
    * meaning besides its text: search_path and role, and how its constants are read.
    */
   of(chunk: Buffer, start: number, end: number, context: string): Statement {
+    return this.#find(chunk, start, end, context)
+  }
+
+  /** The same for texts of one class, of which most are the same. */
+  ofClass(chunk: Buffer, end: number, context: string, found: { prepared: unknown }): Statement {
+    const { prepared } = found
+    if (
+      prepared instanceof Statement &&
+      prepared.context === context &&
+      prepared.home === this &&
+      isSame(prepared.body, chunk, 0, end)
+    )
+      return prepared
+    const statement = this.#find(chunk, 0, end, context)
+    found.prepared = statement
+    return statement
+  }
+
+  #find(chunk: Buffer, start: number, end: number, context: string): Statement {
     this.#usual ??= context
     const text = chunk.toString('latin1', start, end)
     // In maps of their own: the text may be anything, and so may be made to look like another one with its context.
@@ -120,6 +141,7 @@ export class StatementCache {
     const known = all.get(key)
     if (known) return known
     const statement = new Statement(Buffer.from(chunk.subarray(start, end)), context)
+    statement.home = this
     all.set(key, statement)
     this.#bytes += 2 * key.length
     while (all.size > this.#countMax || (this.#bytes > this.#bytesMax && all.size > 1)) {
@@ -129,6 +151,12 @@ export class StatementCache {
     }
     return statement
   }
+}
+
+function isSame(body: Buffer, chunk: Buffer, start: number, end: number): boolean {
+  if (body.length !== end - start) return false
+  for (let at = 0; at < body.length; at++) if (body[at] !== chunk[start + at]) return false
+  return true
 }
 
 let moment = 0

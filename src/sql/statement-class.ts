@@ -59,12 +59,10 @@ export class StatementClass {
   /** The table that it writes to, when it is an INSERT, UPDATE or DELETE that calls no functions and gives no rows back. */
   readonly writes: string | undefined
   /** How often a text of it with parameters had not come before, and how often it had. */
-  newTexts = 0
-  /** What was prepared of it last: the only one, mostly. Whoever prepares keeps it here. */
-  prepared: unknown
-  /** How often it was left out because most texts are new. */
-  varied = 0
-  knownTexts = 0
+  #newTexts = 0
+  #knownTexts = 0
+  /** How often it was left out since then because most texts are new. */
+  #leftOut = 0
 
   constructor(
     text: Buffer,
@@ -80,7 +78,27 @@ export class StatementClass {
     this.parameters = parameters
     this.writes = writes
   }
+
+  /** A text of it with parameters has come. */
+  noteText(isKnown: boolean): void {
+    if (isKnown) this.#knownTexts++
+    else this.#newTexts++
+  }
+
+  /** Whether its texts differ in more than what could be parameters, so that most would be prepared for nothing. */
+  isVaried(): boolean {
+    if (this.#newTexts <= newTextsMax || this.#knownTexts >= this.#newTexts * 4) return false
+    // Now and then it is looked at anew.
+    if (++this.#leftOut % leftOutMax === 0) {
+      this.#newTexts = 0
+      this.#knownTexts = 0
+    }
+    return true
+  }
 }
+
+const newTextsMax = 100
+const leftOutMax = 10_000
 
 /** Gives the parse tree of a text as libpg-query does; throws what cannot be parsed. */
 export type Parse = (text: string) => unknown

@@ -10,6 +10,7 @@ import {
 } from '../../wire/messages.ts'
 import { Scanner } from '../../wire/scanner.ts'
 import { isFatal, saysStop } from '../relay/farewell.ts'
+import { ServerOutput } from '../relay/server-output.ts'
 import { isIntervention, isPlanChanged, noColumns, shapeOf } from '../relay/server-relay.ts'
 import type { ServerConnection } from '../server.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
@@ -17,7 +18,6 @@ import { dialectOf } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
 import type { GivenBackReason } from './counters.ts'
 import { type Learned, stallMs } from './learned.ts'
-import { LaneOutput } from './output.ts'
 import { Hedging, type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
 import { UnitKind, type UnitReader } from './unit-reader.ts'
 
@@ -68,7 +68,7 @@ export class Lane {
   readonly server: ServerConnection
   readonly #events: LaneEvents
   readonly #units = new UnitRing()
-  readonly #output = new LaneOutput()
+  readonly #output = new ServerOutput()
   readonly #scanner = new Scanner()
   /** The beginning of a message that has to be seen as a whole. */
   #kept: Buffer[] = []

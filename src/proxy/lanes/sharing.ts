@@ -37,9 +37,6 @@ export interface SharingPlace {
   preparesUnnamed: boolean
 }
 
-/** A statement without a name is prepared on the server when it has come so often. */
-export const usesToPrepare = 2
-
 /**
  * Decides which units share a server connection, by the admission rules: one read that neither reads nor leaves
  * anything in its session, from a session that has nothing but settings, of a kind that was quick so far.
@@ -218,7 +215,7 @@ export class Sharing {
   ): Bound | undefined {
     const named = this.#named
     if (named) return { statement, named, changedAt: 0, preparedMax, values: undefined }
-    if (!preparesUnnamed || ++statement.uses < usesToPrepare) return undefined
+    if (!preparesUnnamed || !statement.comes()) return undefined
     return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax, values: undefined }
   }
 
@@ -233,20 +230,15 @@ export class Sharing {
   ): Bound | undefined {
     const found = this.#class
     const { fingerprinter } = this.classes
-    if (!found?.parameters || !preparesUnnamed || fingerprinter.text !== request || isVaried(found))
+    if (!found?.parameters || !preparesUnnamed || fingerprinter.text !== request || found.isVaried())
       return undefined
     if (session.told.get('standard_conforming_strings') === 'off') return undefined
     const values = this.#values
     const { textEnd, textStart } = this.#reader
     if (!values.read(request, textStart, textEnd, fingerprinter, found.parameters)) return undefined
     const context = contextOf(session.told, session.context)
-    const statement = knowledge.statements.ofClass(values.body, values.bodyBytes, context, found)
-    if (++statement.uses < usesToPrepare) {
-      found.newTexts++
-      return undefined
-    }
-    found.knownTexts++
-    if (statement.refusals > refusalsMax) return undefined
+    const statement = knowledge.statements.ofQuery(values, context, found)
+    if (!statement) return undefined
     this.counters.queriesPrepared++
     return { statement, named: undefined, changedAt: knowledge.changedAt, preparedMax, values }
   }
@@ -266,22 +258,6 @@ const aboutServer = new Set([
   ...['current_setting', 'inet_server_addr', 'inet_server_port', 'version'],
   ...['pg_postmaster_start_time', 'pg_conf_load_time'],
 ])
-
-/** Its texts differ in more than what could be parameters: most would be prepared for nothing. */
-export function isVaried(found: StatementClass): boolean {
-  if (found.newTexts <= newTextsMax || found.knownTexts >= found.newTexts * 4) return false
-  // Now and then it is looked at anew.
-  if (++found.varied % variedMax === 0) {
-    found.newTexts = 0
-    found.knownTexts = 0
-  }
-  return true
-}
-
-const newTextsMax = 100
-const variedMax = 10_000
-/** After so many refusals a statement is not tried again. */
-export const refusalsMax = 3
 
 /** A session that is wholly described by its settings. */
 function isPlain(session: PooledSession): boolean {

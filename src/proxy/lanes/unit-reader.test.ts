@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { Client as Code } from '../../wire/codes.ts'
 import { frame, writeParse, writeQuery } from '../../wire/messages.ts'
-import { LaneOutput } from './output.ts'
+import { ServerOutput } from '../relay/server-output.ts'
 import { UnitKind, UnitReader } from './unit-reader.ts'
 
 const nothing = Buffer.alloc(0)
@@ -116,7 +116,7 @@ test('a Bind is renamed in passing, and what stands around it stays', () => {
   const request = Buffer.concat([bind('mine', values), describePortal, execute, sync])
   const reader = new UnitReader()
   assert.equal(reader.read(request), UnitKind.Bound)
-  const output = new LaneOutput()
+  const output = new ServerOutput()
   output.add(Buffer.from('before'))
   output.addBind(
     'pgherd_17',
@@ -136,7 +136,7 @@ test('a Bind is renamed in passing, and what stands around it stays', () => {
 })
 
 test('what is sent grows with what it has to hold, and is used again when it was sent', () => {
-  const output = new LaneOutput()
+  const output = new ServerOutput()
   const big = Buffer.alloc(100_000, 7)
   output.add(Buffer.from('x'))
   output.add(big)

@@ -2,19 +2,18 @@ import { Parameterized } from '../../sql/parameterized.ts'
 import type { SessionEffects } from '../../sql/session-effects.ts'
 import { Client as Code, headerBytes, Server as ServerCode, TransactionStatus } from '../../wire/codes.ts'
 import { frame } from '../../wire/messages.ts'
-import { LaneOutput } from '../lanes/output.ts'
-import { isVaried, refusalsMax, usesToPrepare } from '../lanes/sharing.ts'
 import { contextOf } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
 import { type Outcome, Owed } from './answers.ts'
 import type { Passage } from './pooled-passage.ts'
 import type { PreparedThere } from './pooled-prepared.ts'
+import { ServerOutput } from './server-output.ts'
 
 const slash = 0x2f
 
 /** What all server connections of a worker put their statements together in. */
 const values = new Parameterized()
-const output = new LaneOutput()
+const output = new ServerOutput()
 
 /**
  * Prepares Queries that change rows and come again and again with other numbers, in transactions, where nobody can tell.
@@ -78,23 +77,20 @@ export class PreparedQueries {
     const isStandard = reported.get('standard_conforming_strings') !== 'off'
     const found = classes.of(chunk, headerBytes, end - 1, isStandard)
     if (found?.writes === undefined || !found.parameters || classes.fingerprinter.hasStrings) return false
-    if (!database.isPlainTable(found.writes) || isVaried(found)) return false
+    if (!database.isPlainTable(found.writes) || found.isVaried()) return false
     const effects = database.effectsOfClass(found, chunk, headerBytes, end - 1)
-    if (effects.readsSequenceState || effects.needsDatabase !== undefined) return false
+    // Nothing that could be refused: the BEGIN before it relies on what comes behind.
+    if (
+      effects.readsSequenceState ||
+      effects.needsDatabase !== undefined ||
+      effects.customSettings.length > 0
+    )
+      return false
     this.effects = effects
     if (!values.read(chunk, headerBytes, end - 1, classes.fingerprinter, found.parameters)) return false
-    const statement = database.statements.ofClass(
-      values.body,
-      values.bodyBytes,
-      contextOf(reported, session.context),
-      found,
-    )
-    if (++statement.uses < usesToPrepare) {
-      found.newTexts++
-      return false
-    }
-    found.knownTexts++
-    if (!statement.isAscii || statement.refusals > refusalsMax) return false
+    const context = contextOf(reported, session.context)
+    const statement = database.statements.ofQuery(values, context, found)
+    if (!statement?.isAscii) return false
     this.#planned = statement
     return true
   }

@@ -89,7 +89,7 @@ export class PooledRelay {
     this.#retryPiece = empty
     this.#statements.beginPiece(isFresh)
     const isOpen = this.#begun ? !this.#begun.hasFailed : server.status === TransactionStatus.InTransaction
-    const isPrepared = this.#statements.queries.plan(chunk, isFresh, isOpen)
+    const isPrepared = this.#statements.queries.plan(chunk, isFresh, isOpen && this.#effects.isReadable)
     if (this.#begun) this.#putBegin(this.#begun, chunk[0]!, isPrepared)
     const { session } = passage
     if (session.isUnread) session.touch()

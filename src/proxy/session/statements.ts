@@ -1,5 +1,7 @@
+import type { Parameterized } from '../../sql/parameterized.ts'
 import { type PreparedVerb, preparedVerb } from '../../sql/prepared-verb.ts'
 import type { SessionEffects } from '../../sql/session-effects.ts'
+import type { StatementClass } from '../../sql/statement-class.ts'
 import { Client as Code } from '../../wire/codes.ts'
 import { firstOwnOid } from '../catalog/catalog-questions.ts'
 
@@ -14,8 +16,6 @@ export class Statement {
   readonly context: string
   /** Where its text ends in `body`. */
   readonly textEnd: number
-  /** The cache that it is from. */
-  home: StatementCache | undefined
   /** How often it came without a name, to be run by those who share server connections. */
   uses = 0
   /** How often it was bound without a name on connections that were not shared, at the least, */
@@ -55,6 +55,11 @@ export class Statement {
     for (let at = textEnd + 3; at + 4 <= body.length; at += 4)
       if (body.readUInt32BE(at) >= firstOwnOid) return true
     return false
+  }
+
+  /** Counts that it came without a name. Returns whether it has come so often that it is prepared. */
+  comes(): boolean {
+    return ++this.uses >= usesToPrepare && this.refusals <= refusalsMax
   }
 
   /** Whether characters of its text are bytes. */
@@ -99,6 +104,8 @@ export class StatementCache {
   readonly #countMax: number
   readonly #bytesMax: number
   readonly #unusual = new Map<string, Statement>()
+  /** What a class was run as last: most are always the same. */
+  readonly #ofClass = new WeakMap<StatementClass, Statement>()
   #bytes = 0
   /** The context that was the first, and likely is that of most: it makes no key longer. */
   #usual: string | undefined
@@ -113,25 +120,6 @@ export class StatementCache {
    * meaning besides its text: search_path and role, and how its constants are read.
    */
   of(chunk: Buffer, start: number, end: number, context: string): Statement {
-    return this.#find(chunk, start, end, context)
-  }
-
-  /** The same for texts of one class, of which most are the same. */
-  ofClass(chunk: Buffer, end: number, context: string, found: { prepared: unknown }): Statement {
-    const { prepared } = found
-    if (
-      prepared instanceof Statement &&
-      prepared.context === context &&
-      prepared.home === this &&
-      isSame(prepared.body, chunk, 0, end)
-    )
-      return prepared
-    const statement = this.#find(chunk, 0, end, context)
-    found.prepared = statement
-    return statement
-  }
-
-  #find(chunk: Buffer, start: number, end: number, context: string): Statement {
     this.#usual ??= context
     const text = chunk.toString('latin1', start, end)
     // In maps of their own: the text may be anything, and so may be made to look like another one with its context.
@@ -141,7 +129,6 @@ export class StatementCache {
     const known = all.get(key)
     if (known) return known
     const statement = new Statement(Buffer.from(chunk.subarray(start, end)), context)
-    statement.home = this
     all.set(key, statement)
     this.#bytes += 2 * key.length
     while (all.size > this.#countMax || (this.#bytes > this.#bytesMax && all.size > 1)) {
@@ -151,11 +138,24 @@ export class StatementCache {
     }
     return statement
   }
+
+  /**
+   * The statement with parameters that a Query of class `found` is run as; undefined for one that is run as it came,
+   * because it has not come often enough.
+   */
+  ofQuery({ body, bodyBytes }: Parameterized, context: string, found: StatementClass): Statement | undefined {
+    const last = this.#ofClass.get(found)
+    const isLast = last?.context === context && isSame(last.body, body, bodyBytes)
+    const statement = isLast ? last : this.of(body, 0, bodyBytes, context)
+    if (!isLast) this.#ofClass.set(found, statement)
+    found.noteText(statement.uses > 0)
+    return statement.comes() ? statement : undefined
+  }
 }
 
-function isSame(body: Buffer, chunk: Buffer, start: number, end: number): boolean {
-  if (body.length !== end - start) return false
-  for (let at = 0; at < body.length; at++) if (body[at] !== chunk[start + at]) return false
+function isSame(body: Buffer, other: Buffer, bytes: number): boolean {
+  if (body.length !== bytes) return false
+  for (let at = 0; at < bytes; at++) if (body[at] !== other[at]) return false
   return true
 }
 
@@ -171,6 +171,11 @@ const slowMs = 50
 /** See `choose_custom_plan` in PostgreSQL's plancache.c. */
 const customPlans = 5
 const muchLonger = 1.5
+
+/** A statement without a name is prepared when it has come so often, */
+const usesToPrepare = 2
+/** and not any more when it was refused more often than that. */
+const refusalsMax = 3
 
 interface OnServer {
   name: string

@@ -7,7 +7,7 @@ const firstBytes = 8 * 1024
 const keptBytesMax = 64 * 1024
 
 /** Bytes that go to a server in one write. The buffer is used again when the kernel has taken all of it at once. */
-export class LaneOutput {
+export class ServerOutput {
   #buffer = Buffer.allocUnsafeSlow(firstBytes)
   #bytes = 0
 

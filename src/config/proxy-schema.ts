@@ -396,8 +396,8 @@ export const proxySection = field.section(
     }),
     prepare_unnamed: field.choice(onOff, 'on', {
       description:
-        'Whether statements that come again and again without being prepared, as extended messages or, if they only ' +
-        'read, as simple queries with other constants, are prepared on the server. ' +
+        'Whether statements that come again and again without being prepared, as extended messages or as simple ' +
+        'queries with other constants, are prepared on the server. ' +
         'PostgreSQL then plans them as `plan_cache_mode` says.',
       reload: 'live',
     }),

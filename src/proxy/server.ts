@@ -766,7 +766,13 @@ export class ServerConnection {
     this.#conversation = undefined
     const done = this.#asked
     this.#asked = undefined
-    done?.(answer)
+    try {
+      done?.(answer)
+    } catch (cause) {
+      // Whoever has asked could not read it: to them the question has failed, and the connection is not to be trusted.
+      this.#asked = done
+      this.#close(`its answer to a question of the proxy cannot be read: ${(cause as Error).message}`)
+    }
   }
 
   // Between two clients.

@@ -114,7 +114,7 @@ agent: {interval: 200ms, http_port: 0, check_port: 0}
       this.proxy.err.includes('the etcd store cannot be counted on: '),
     )
     assert.equal(await this.metric('pgherd_store_up'), 0)
-    assert.ok((await this.metric('pgherd_topology_alarms')) > 0)
+    await until('the alarm in the metrics', async () => (await this.metric('pgherd_topology_alarms')) > 0)
     const { code, out, err } = await this.command('status')
     assert.equal(code, 0, err)
     assert.match(out, /^alarm: the store is away/m)

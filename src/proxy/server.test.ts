@@ -43,7 +43,7 @@ test('an answer that cannot be read is none, and its connection is closed', asyn
     onServerClosed: () => told.push('closed'),
   } satisfies Partial<ServerOwner> as unknown as ServerOwner
   const native = new Settings(new Map())
-  new ServerConnection(
+  const server = new ServerConnection(
     {
       target: {
         node: 'a',
@@ -78,5 +78,6 @@ test('an answer that cannot be read is none, and its connection is closed', asyn
   )
   assert.equal(told[0], 'closed')
   assert.match(told[1]!, /^its answer to a question of the proxy cannot be read: /)
+  assert.ok(server.isClosed)
   listener.close()
 })

@@ -223,7 +223,9 @@ test('clients, servers, pools and pins are shown with their figures, over both w
     assert.equal(server?.['remote_pid'], backend?.pid)
     assert.equal(server?.['link'], kept?.['ptr'])
     const pool = await until('the others have given back what they had', async () =>
-      (await ask('SHOW POOLS')).find(row => row['database'] === 'postgres' && Number(row['sv_idle']) > 0),
+      (await ask('SHOW POOLS')).find(
+        row => row['database'] === 'postgres' && Number(row['sv_idle']) > 0 && Number(row['sv_active']) === 1,
+      ),
     )
     assert.equal(pool['cl_active'], 4)
     assert.equal(pool['cl_pinned'], 1)

@@ -54,8 +54,8 @@ const shared = Buffer.allocUnsafeSlow(readBytes)
 let spare: WriteRequest | undefined
 
 /**
- * A socket's bytes, without the streams of Node.js where that can be: reading and writing through them costs as much
- * processor time again as the system calls do, in objects, ticks and callbacks for each piece. What a socket is
+ * A socket's bytes, without the streams of Node.js where that can be: reading and writing through them costs objects,
+ * ticks and callbacks for each piece, a third and more of a worker's own processor time (decision 9). What a socket is
  * otherwise, how it is closed and what becomes of it when something fails stays Node.js' own.
  *
  * It takes what Node.js keeps below a socket, which has no public name. Where that is missing, and for encrypted

@@ -38,8 +38,8 @@ export interface WorkerProcessOptions {
  * generation is given back early. Neither costs processor time a query (the benches `idle-clients` and `select`).
  *
  * The parser, which is WebAssembly, stays as it is compiled at first: it works for moments only, and to compile its
- * largest functions anew, with all that can be done for them, took a fifth of a busy worker's processor time for the
- * first half minute.
+ * largest functions anew, with all that can be done for them, took a fifth of a busy worker's processor time, still
+ * twelve seconds after it had begun.
  */
 const nodeOptions = ['--max-semi-space-size=1', '--optimize-for-size', '--no-wasm-tier-up']
 

@@ -169,7 +169,7 @@ export class Lane {
     const { request } = unit
     const isParsed = reader.kind === UnitKind.Parsed
     let name = statements.use(statement)
-    if (name !== undefined && !named && isOutdated(statements.shapeOf(statement)!, bound.changedAt)) {
+    if (name !== undefined && !named && statements.isOutdated(statement, bound.changedAt)) {
       this.#output.add(writeCloseStatement(name))
       unit.ownCloses++
       statements.forget(statement, name)
@@ -683,11 +683,6 @@ export class Lane {
     for (const [client, request] of undelivered) client.giveBack(request, true)
     torn?.loseAnswer(message)
   }
-}
-
-/** Whether a statement is to be prepared anew: it may mean something else by now, or its plan is doubtful. */
-function isOutdated(there: { parsedAt: number; isDoubtful: boolean }, changedAt: number): boolean {
-  return there.parsedAt < changedAt || there.isDoubtful
 }
 
 const parseComplete = frame(Code.ParseComplete, Buffer.alloc(0))

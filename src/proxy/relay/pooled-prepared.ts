@@ -124,10 +124,7 @@ export class PreparedBehind {
     const { database, server, session } = this.#passage
     const { statements } = server
     const start = at - headerBytes
-    const there = statements.shapeOf(statement)
-    // It may mean something else by now.
-    if (there && (there.isDoubtful || there.parsedAt < database.changedAt))
-      this.#there.close(statement, start)
+    if (statements.isOutdated(statement, database.changedAt)) this.#there.close(statement, start)
     this.#prepared = statement
     const outcome = session.parseUnnamed(statement, server)
     if (statements.use(statement) !== undefined) {

@@ -103,9 +103,7 @@ export class PreparedQueries {
     const { chunk, database, server } = this.#passage
     const { statements } = server
     const start = at - headerBytes
-    const there = statements.shapeOf(statement)
-    if (there && (there.isDoubtful || there.parsedAt < database.changedAt))
-      this.#there.close(statement, start)
+    if (statements.isOutdated(statement, database.changedAt)) this.#there.close(statement, start)
     this.#note()
     const name = this.#there.nameOf(statement, start, this.#outcome)
     output.addQuery(name, chunk, values, false)

@@ -250,6 +250,12 @@ export class ServerStatements {
     return this.#known.get(statement)
   }
 
+  /** Whether it is there and is to be prepared anew: it may mean something else since `changedAt`, or its plan is doubtful. */
+  isOutdated(statement: Statement, changedAt: number): boolean {
+    const known = this.#known.get(statement)
+    return known !== undefined && (known.isDoubtful || known.parsedAt < changedAt)
+  }
+
   describe(statement: Statement, name: string, shape: string): void {
     const known = this.#known.get(statement)
     if (known?.name === name) known.shape = shape

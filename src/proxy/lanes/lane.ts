@@ -1,6 +1,6 @@
 import { lateMsMin } from '../../routing/hedge.ts'
 import type { Parameterized } from '../../sql/parameterized.ts'
-import { Server as Code, headerBytes, TransactionStatus } from '../../wire/codes.ts'
+import { Server as Code } from '../../wire/codes.ts'
 import {
   frame,
   readyForQueryIdle,
@@ -8,14 +8,11 @@ import {
   writeDescribeStatement,
   writeErrorResponse,
 } from '../../wire/messages.ts'
-import { Scanner } from '../../wire/scanner.ts'
-import { isFatal, saysStop } from '../relay/farewell.ts'
 import { ServerOutput } from '../relay/server-output.ts'
-import { isIntervention, isPlanChanged, noColumns, shapeOf } from '../relay/server-relay.ts'
 import type { ServerConnection } from '../server.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
-import { dialectOf } from '../session/reported.ts'
 import type { Statement } from '../session/statements.ts'
+import { AnswerReader } from './answer-reader.ts'
 import type { GivenBackReason } from './counters.ts'
 import { type Learned, stallMs } from './learned.ts'
 import { Hedging, type LaneClient, type LaneUnit, UnitRing } from './unit.ts'
@@ -52,34 +49,24 @@ export interface Bound {
   values: Parameterized | undefined
 }
 
-/** What a client does not read is kept up to here; then the others in its lane are run elsewhere, and the lane waits. */
-const unreadBytesMax = 256 * 1024
 /** What a server does not take is kept up to here before the lane gets no more. */
 const unsentBytesMax = 256 * 1024
 
 /**
  * A server connection that several clients use at once: each sends units of its own, which the server works off in
  * order, and gets its own answers. Every unit has its own Sync or is its own Query, so each is a transaction of its
- * own, and an error ends nobody else's.
+ * own, and an error ends nobody else's. What the server says is read by an `AnswerReader`.
  *
- * Nothing is copied but what is sent, once; answers are passed on as they lie in the piece that was read.
+ * Of what is sent each byte is copied once.
  */
 export class Lane {
   readonly server: ServerConnection
   readonly #events: LaneEvents
   readonly #units = new UnitRing()
   readonly #output = new ServerOutput()
-  readonly #scanner = new Scanner()
-  /** The beginning of a message that has to be seen as a whole. */
-  #kept: Buffer[] = []
-  #keptBytes = 0
-  #neededBytes = 0
-  /** Since when the server works on the head. */
-  #headSinceMs = 0
+  readonly #answers: AnswerReader
   /** No unit joins: it is to end, or to drain. */
   #isClosing = false
-  /** The server has said that the connection ends. */
-  #isStopping = false
   /** Joins again when all its units are answered. */
   #isRelieved = false
   #cancels = 0
@@ -99,8 +86,18 @@ export class Lane {
     this.server = server
     this.#events = events
     this.idleSinceMs = events.nowMs()
+    this.#answers = new AnswerReader(server, this.#units, {
+      onAnswered: (head, isFirst, nowMs) => this.#onAnswered(head, isFirst, nowMs),
+      onRead: (answered, nowMs) => this.#onRead(answered, nowMs),
+      onUnfit: (head, reason) => this.#giveBack(head, reason),
+      onUnread: () => this.#waitForHead(),
+      onClosing: () => {
+        this.#isClosing = true
+      },
+      onBroken: problem => this.#break(problem),
+    })
     server.share({
-      onBytes: chunk => this.#onBytes(chunk),
+      onBytes: piece => this.#answers.read(piece, events.nowMs()),
       onLost: message => this.#onLost(message),
     })
   }
@@ -129,7 +126,7 @@ export class Lane {
 
   /** For how long the server has worked on the head. */
   headMs(nowMs: number): number {
-    return this.#units.count === 0 ? 0 : nowMs - this.#headSinceMs
+    return this.#units.headMs(nowMs)
   }
 
   // In.
@@ -148,13 +145,12 @@ export class Lane {
     waitedMs = 0,
   ): void {
     const isIdle = this.#units.count === 0
-    const unit = this.#units.push()
+    const unit = this.#units.push(nowMs)
     unit.client = client
     unit.request = request
     unit.learned = learned
     unit.submittedMs = nowMs
     unit.waitedMs = waitedMs
-    if (isIdle) this.#headSinceMs = nowMs
     unit.isParsing = reader.kind === UnitKind.Parsed
     if (bound) this.#bind(unit, reader, bound)
     else this.#output.add(request)
@@ -216,231 +212,17 @@ export class Lane {
     this.#output.reuse(this.server.unsentBytes === 0)
   }
 
-  // Out.
+  // Answered.
 
-  #onBytes(piece: Buffer): void {
-    const chunk = this.#join(piece)
-    if (!chunk) return
-    const scanner = this.#scanner
-    const end = chunk.length
-    const nowMs = this.#events.nowMs()
-    let from = 0
-    let until = end
-    let answered = 0
-    let at = 0
-    while ((at = scanner.next(chunk, at, end)) >= 0) {
-      const { code, bodyBytes } = scanner
-      // Rows pass as they come, whatever their size. All else has to be here as a whole.
-      if (code === Code.DataRow) continue
-      const messageEnd = at + bodyBytes
-      if (messageEnd > end) {
-        scanner.rewind()
-        until = at - headerBytes
-        this.#keep(chunk, until, headerBytes + bodyBytes)
-        break
-      }
-      if (code === Code.ReadyForQuery) {
-        if (chunk[at] !== TransactionStatus.Idle) return this.#break('a read has opened a transaction')
-        if (this.#units.count === 0) return this.#break('an answer that nobody has asked for')
-        this.#finish(chunk, from, messageEnd, answered === 0, nowMs)
-        if (this.#isOver) return
-        from = messageEnd
-        answered++
-      } else if (this.#hides(code, chunk, at, messageEnd)) {
-        this.#pass(chunk, from, at - headerBytes)
-        from = messageEnd
-      }
-      if (this.#isOver) return
-    }
-    if (scanner.violation) return this.#break('a message has an impossible length')
-    if (at < 0) {
-      const partial = scanner.takePartialHeader()
-      if (partial > 0) {
-        until = end - partial
-        this.#keep(chunk, until, headerBytes)
-      }
-    }
-    this.#pass(chunk, from, until)
-    if (answered > 0) this.#onAnswered(answered, nowMs)
-    else this.#endWhenDone()
-  }
-
-  #join(piece: Buffer): Buffer | undefined {
-    if (this.#keptBytes === 0) return piece
-    this.#kept.push(piece)
-    this.#keptBytes += piece.length
-    if (this.#keptBytes < this.#neededBytes) return undefined
-    const chunk = Buffer.concat(this.#kept, this.#keptBytes)
-    this.#kept = []
-    this.#keptBytes = 0
-    return chunk
-  }
-
-  #keep(chunk: Buffer, start: number, bytes: number): void {
-    const rest = Buffer.from(chunk.subarray(start))
-    this.#kept = [rest]
-    this.#keptBytes = rest.length
-    this.#neededBytes = bytes
-  }
-
-  /** Whether a message that is here as a whole is not for the client of the head. */
-  #hides(code: number, chunk: Buffer, at: number, end: number): boolean {
-    const { head } = this.#units
-    switch (code) {
-      case Code.ParameterStatus:
-        this.#noteParameter(chunk.subarray(at, end))
-        return true
-      case Code.NotificationResponse:
-        return true
-      case Code.NoticeResponse:
-        // It would be said each time the statement is parsed.
-        if (head?.isQuery && head.preparing) head.preparing.refusals = Number.POSITIVE_INFINITY
-        // Said to whoever is there when the server stops: the request is run elsewhere.
-        return head === undefined || this.#saysStop(chunk, at, end)
-      case Code.ErrorResponse:
-        return this.#onError(chunk, at, end, head)
-      case Code.CopyInResponse:
-      case Code.CopyOutResponse:
-      case Code.CopyBothResponse:
-        this.#break('a read has begun to copy')
-        return true
-      default:
-        return head !== undefined && this.#isOwn(code, chunk, at, head)
-    }
-  }
-
-  /** Nobody here sets anything: the server's configuration was changed. What that means for constants is not kept. */
-  #noteParameter(body: Buffer): void {
-    const { server } = this
-    const before = dialectOf(server.reported)
-    server.noteParameter(body)
-    if (dialectOf(server.reported) === before) return
-    server.notePlansChanged()
-    this.#isClosing = true
-  }
-
-  /** Answers to what the proxy has sent on its own account come before the client's own. */
-  #isOwn(code: number, chunk: Buffer, at: number, head: LaneUnit): boolean {
-    const { statements } = this.server
-    switch (code) {
-      case Code.CloseComplete:
-        if (head.ownCloses === 0) return false
-        head.ownCloses--
-        return true
-      case Code.ParseComplete:
-        if (head.preparing) statements.confirm(head.preparing, head.name)
-        head.preparing = undefined
-        head.isParsing = false
-        return head.hidesParse
-      case Code.ParameterDescription:
-        return head.hidesDescription
-      case Code.RowDescription:
-      case Code.NoData:
-        if (!head.hidesDescription) return false
-        head.hidesDescription = false
-        statements.describe(head.statement!, head.name, code === Code.NoData ? noColumns : shapeOf(chunk, at))
-        return true
-      case Code.BindComplete:
-        head.isParsing = false
-        head.isBinding = false
-        // Columns other than those it was told are for the client's own connection to refuse.
-        if (head.named && statements.shapeOf(head.statement!)?.shape !== head.named.shape)
-          this.#takeBack(head)
-        return head.isQuery
-      default:
-        return false
-    }
-  }
-
-  /** Whether a notice is said to whoever is there because the server stops: the request is run elsewhere. */
-  #saysStop(chunk: Buffer, at: number, end: number): boolean {
-    const stops = saysStop(chunk.subarray(at, end))
-    if (stops) this.#stop()
-    return stops
-  }
-
-  /** The connection is about to end, and all units are run elsewhere. */
-  #stop(): void {
-    this.#isStopping = true
-    this.#isClosing = true
-    this.server.isSpoiled = true
-  }
-
-  /** Whether an error is not the client's. */
-  #onError(chunk: Buffer, at: number, end: number, head: LaneUnit | undefined): boolean {
-    const body = chunk.subarray(at, end)
-    if (isFatal(body)) {
-      this.#stop()
-      return true
-    }
-    if (!head) return true
-    if (head.preparing) {
-      if (head.isQuery) head.preparing.refusals++
-      this.server.statements.forget(head.preparing, head.name)
-      head.preparing = undefined
-    }
-    head.hidesDescription = false
-    // A Parse that fails leaves its client without an unnamed statement.
-    if (head.isParsing) head.client?.session?.dropUnnamed()
-    const isChanged = isPlanChanged(chunk, at, end)
-    if (isChanged) this.#giveUpPlan(head)
-    // The client must not see the name that its statement has here; and a Parse that was not sent might have failed.
-    const isUnsure =
-      body.includes(ownNames) ||
-      (head.isParsing && head.skipsParse) ||
-      (head.isQuery && !isIntervention(body))
-    if (isChanged || isUnsure) this.#takeBack(head)
-    else if (head.deliveredBytes === 0 && head.client?.isForAnother(body)) this.#takeBack(head, 'standby')
-    head.isBinding = false
-    return false
-  }
-
-  /** The next unit prepares it anew. */
-  #giveUpPlan({ statement, name }: LaneUnit): void {
-    if (statement) this.server.statements.forget(statement, name)
-    this.server.notePlansChanged()
-  }
-
-  #takeBack(unit: LaneUnit, reason: 'plan' | 'standby' = 'plan'): void {
-    const { client, request } = unit
-    if (!client || unit.deliveredBytes > 0) return
-    unit.client = undefined
-    this.#events.onGivenBack(reason, 1)
-    client.giveBack(request, true)
-  }
-
-  /** A part of the head's answer. */
-  #pass(chunk: Buffer, from: number, to: number): void {
-    const { head } = this.#units
-    if (to <= from || !head) return
-    head.answerBytes += to - from
-    const { client } = head
-    // What goes before a server's last words would only keep the request from being run elsewhere.
-    if (!client || (this.#isStopping && head.deliveredBytes === 0)) return
-    const answer = this.#answer(head, chunk, from, to)
-    if (head.isBinding) {
-      // Until it is bound it may have to be run elsewhere.
-      head.before = Buffer.from(answer)
-      return
-    }
-    head.deliveredBytes += answer.length
-    client.deliver(answer, false)
-    if (client.unsentBytes > unreadBytesMax && head.client === client) this.#waitForHead()
-  }
-
-  #finish(chunk: Buffer, from: number, to: number, isFirst: boolean, nowMs: number): void {
-    const head = this.#units.head!
-    const { client, learned } = head
-    const answer = this.#answer(head, chunk, from, to)
+  /** The answer of the head has come. */
+  #onAnswered(head: LaneUnit, isFirst: boolean, nowMs: number): void {
     // Answers that come together say nothing about how long each took.
-    const ms = isFirst ? nowMs - this.#headSinceMs : undefined
+    const ms = isFirst ? this.#units.headMs(nowMs) : undefined
     if (ms !== undefined && head.statement) this.server.statements.answered(head.statement, ms)
-    learned?.ranShared(ms, head.answerBytes + to - from, this.#isRelieved, nowMs)
+    head.learned?.ranShared(ms, head.answerBytes, this.#isRelieved, nowMs)
     this.#count(head, nowMs - head.submittedMs, nowMs)
-    this.#headSinceMs = nowMs
-    this.#units.shift()
+    this.#units.shift(nowMs)
     this.resume()
-    client?.deliver(answer, true)
   }
 
   #count(
@@ -462,24 +244,16 @@ export class Lane {
     this.server.countShared(ms, client && learned?.typical, nowMs, waitedMs)
   }
 
-  /** The next part of an answer, behind what comes before. */
-  #answer(unit: LaneUnit, chunk: Buffer, from: number, to: number): Buffer {
-    const { before } = unit
-    if (!before) return chunk.subarray(from, to)
-    unit.before = undefined
-    const answer = Buffer.allocUnsafe(before.length + to - from)
-    before.copy(answer)
-    chunk.copy(answer, before.length, from, to)
-    return answer
-  }
-
-  #onAnswered(units: number, nowMs: number): void {
-    this.#events.onAnswered(units - this.#beaten, this.#answeredMs, nowMs)
-    this.#answeredMs = 0
-    this.#beaten = 0
-    if (this.#units.count > 0) return
-    this.#isRelieved = false
-    this.idleSinceMs = nowMs
+  /** All of a piece is read, by which so many units were answered. */
+  #onRead(answered: number, nowMs: number): void {
+    if (answered > 0) {
+      this.#events.onAnswered(answered - this.#beaten, this.#answeredMs, nowMs)
+      this.#answeredMs = 0
+      this.#beaten = 0
+      if (this.#units.count > 0) return
+      this.#isRelieved = false
+      this.idleSinceMs = nowMs
+    }
     this.#endWhenDone()
   }
 
@@ -514,6 +288,14 @@ export class Lane {
     const behind = this.#takeAll(1)
     this.#events.onGivenBack(reason, behind.length)
     for (const [client, request] of behind) client.giveBack(request, false)
+  }
+
+  /** One whose answer is not for its client is run elsewhere. */
+  #giveBack(unit: LaneUnit, reason: 'plan' | 'standby'): void {
+    const { client, request } = unit
+    unit.client = undefined
+    this.#events.onGivenBack(reason, 1)
+    client?.giveBack(request, true)
   }
 
   #takeAll(first: number): [LaneClient, Buffer][] {
@@ -647,7 +429,7 @@ export class Lane {
   /** Whether a client has got a part of a message, and waits for the rest. */
   isMidMessage(client: LaneClient): boolean {
     const { head } = this.#units
-    return head?.client === client && head.deliveredBytes > 0 && this.#scanner.remainingBytes > 0
+    return head?.client === client && head.deliveredBytes > 0 && this.#answers.isMidMessage
   }
 
   /** Those who wait, and since when. */
@@ -662,6 +444,7 @@ export class Lane {
   #endWhenDone(): void {
     if (!this.#isClosing || this.#isOver || this.#units.count > 0 || this.#cancels > 0) return
     this.#isOver = true
+    this.#answers.end()
     // What it has prepared stays known; its unnamed statement nobody knows.
     this.server.unnamed = undefined
     this.#events.onDone(this)
@@ -676,6 +459,7 @@ export class Lane {
   #onLost(message: string): void {
     if (this.#isOver) return
     this.#isOver = true
+    this.#answers.end()
     this.#events.onLost(this)
     const undelivered = this.#takeAll(0)
     this.#events.onGivenBack('lost', undelivered.length)
@@ -686,7 +470,6 @@ export class Lane {
 }
 
 const parseComplete = frame(Code.ParseComplete, Buffer.alloc(0))
-const ownNames = 'pgherd_'
 const cancelled = Buffer.concat([
   writeErrorResponse({
     severity: 'ERROR',

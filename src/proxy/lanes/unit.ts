@@ -109,22 +109,32 @@ const none = Buffer.alloc(0)
 export class UnitRing {
   #units: LaneUnit[] = Array.from({ length: 16 }, () => new LaneUnit())
   #first = 0
+  /** Since when the server works on the head. */
+  #headSinceMs = 0
   count = 0
 
   get head(): LaneUnit | undefined {
     return this.count === 0 ? undefined : this.#units[this.#first]
   }
 
+  /** For how long the server has worked on the head; 0 when there is none. */
+  headMs(nowMs: number): number {
+    return this.count === 0 ? 0 : nowMs - this.#headSinceMs
+  }
+
   at(index: number): LaneUnit {
     return this.#units[(this.#first + index) & (this.#units.length - 1)]!
   }
 
-  push(): LaneUnit {
+  push(nowMs: number): LaneUnit {
+    if (this.count === 0) this.#headSinceMs = nowMs
     if (this.count === this.#units.length) this.#grow()
     return this.at(this.count++)
   }
 
-  shift(): void {
+  /** The head is answered, and the server works on the next one. */
+  shift(nowMs: number): void {
+    this.#headSinceMs = nowMs
     this.head?.clear()
     this.#first = (this.#first + 1) & (this.#units.length - 1)
     this.count--

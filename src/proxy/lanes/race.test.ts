@@ -1,150 +1,36 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { frame, sync, writeBindText, writeExecute, writeParse, writeQuery } from '../../wire/messages.ts'
-import type { ServerConnection, SharedBy } from '../server.ts'
-import type { PooledSession } from '../session/pooled-session.ts'
-import type { Reported } from '../session/reported.ts'
-import { ServerStatements, Statement } from '../session/statements.ts'
-import { Lane } from './lane.ts'
+import {
+  bindComplete,
+  error,
+  PlayedClient,
+  PlayedLane,
+  parseComplete,
+  plain,
+  prepared,
+  ready,
+  row,
+} from '../../../test/support/played-lane.ts'
+import type { Lane } from './lane.ts'
 import { Learned } from './learned.ts'
 import { Race, type RacingClient } from './race.ts'
-import { Hedging, type LaneClient, type LaneUnit } from './unit.ts'
-import { UnitReader } from './unit-reader.ts'
+import { Hedging, type LaneClient } from './unit.ts'
 
-/** A server connection of which the test plays the server. */
-class Server {
-  readonly statements = new ServerStatements()
-  readonly reported: Reported = new Map()
-  readonly unsentBytes = 0
-  isSpoiled = false
-  unnamed: Statement | undefined
-  readonly cancels: (() => void)[] = []
-  stalls = 0
-  /** Units that were counted, and those that only say how quick it is. */
-  counted = 0
-  noted = 0
-  #by: SharedBy | undefined
-
-  share(by: SharedBy): void {
-    this.#by = by
-  }
-
-  write(): boolean {
-    return true
-  }
-
-  cancel(done: () => void): void {
-    this.cancels.push(done)
-  }
-
-  countShared(): void {
-    this.counted++
-  }
-
-  noteShared(): void {
-    this.noted++
-  }
-
-  noteStall(): void {
-    this.stalls++
-  }
-
-  notePlansChanged(): void {}
-  pause(): void {}
-  resume(): void {}
-  destroy(): void {}
-
-  say(...messages: Buffer[]): void {
-    this.#by?.onBytes(Buffer.concat(messages))
-  }
-
-  lose(): void {
-    this.#by?.onLost('gone')
-  }
-}
-
-class Client implements RacingClient {
-  dropped = 0
-  readonly session = { dropUnnamed: () => this.dropped++ } as unknown as PooledSession
-  readonly unsentBytes = 0
-  told = Buffer.alloc(0)
-  ends = 0
-  givenBack = 0
-  torn = 0
-  late: LaneUnit[] = []
+class Client extends PlayedClient implements RacingClient {
   where: Lane | Race | undefined
-
-  deliver(answer: Buffer, isLast: boolean): void {
-    assert.equal(this.ends, 0, 'nothing comes behind an answer')
-    this.told = Buffer.concat([this.told, answer])
-    if (isLast) this.ends++
-  }
-
-  giveBack(): void {
-    this.givenBack++
-  }
-
-  loseAnswer(): void {
-    this.torn++
-  }
-
-  isForAnother(): boolean {
-    return false
-  }
-
-  endOverdue(): void {}
-
-  onLate(_lane: Lane, unit: LaneUnit): void {
-    this.late.push(unit)
-  }
 
   runsIn(where: Lane | Race): void {
     this.where = where
   }
 }
 
+/** One clock for all lanes. */
 const at = { nowMs: 1000 }
-
-/** A lane and what it counts. */
-class Place {
-  readonly server = new Server()
-  answered = 0
-  readonly lane = new Lane(this.server as unknown as ServerConnection, {
-    onDirty: () => undefined,
-    onAbandoned: () => undefined,
-    onAnswered: units => {
-      this.answered += units
-    },
-    onDone: () => undefined,
-    onLost: () => undefined,
-    onGivenBack: () => undefined,
-    onBroken: (_, problem) => assert.fail(problem),
-    nowMs: () => at.nowMs,
-  })
-}
-
-const reader = new UnitReader()
-const statement = new Statement(Buffer.from('select $1\0\0\0', 'latin1'))
-const plain = writeQuery('select 1')
-const prepared = Buffer.concat([
-  writeParse('', 'select $1', []),
-  writeBindText('', '', ['x']),
-  writeExecute(''),
-  sync,
-])
-
-function submit(lane: Lane, client: LaneClient, request = plain, learned = new Learned()): void {
-  reader.read(request)
-  const bound =
-    request === prepared
-      ? { statement, named: undefined, changedAt: 0, preparedMax: 10, values: undefined }
-      : undefined
-  lane.submit(client, request, reader, learned, bound, at.nowMs)
-}
+const newLane = (): PlayedLane => new PlayedLane(at, { onBroken: (_, problem) => assert.fail(problem) })
 
 interface Raced {
-  first: Place
-  second: Place
+  first: PlayedLane
+  second: PlayedLane
   client: Client
   /** Whether the second one has won, once it is decided. */
   decided: boolean[]
@@ -152,27 +38,22 @@ interface Raced {
 
 /** A client whose unit is on its way in two lanes, with others before it. */
 function race(request = plain, before: [LaneClient[], LaneClient[]] = [[], []]): Raced {
-  const [first, second] = [new Place(), new Place()]
+  const [first, second] = [newLane(), newLane()]
   const client = new Client()
   const decided: boolean[] = []
   for (const [place, others] of [
     [first, before[0]],
     [second, before[1]],
   ] as const)
-    for (const other of others) submit(place.lane, other)
-  submit(first.lane, client, request)
+    for (const other of others) place.submit(other)
+  first.submit(client, request)
   const both = new Race(client, first.lane, second.lane, hasSecondWon => decided.push(hasSecondWon))
   first.lane.passOn(client, both.first)
   client.runsIn(both)
-  submit(second.lane, both.second, request)
+  second.submit(both.second, request)
   return { first, second, client, decided }
 }
 
-const parseComplete = frame(0x31, Buffer.alloc(0))
-const bindComplete = frame(0x32, Buffer.alloc(0))
-const row = (text: string): Buffer => frame(0x44, Buffer.from(`\0\x01\0\0\0\x03${text}`))
-const ready = frame(0x5a, Buffer.from('I'))
-const error = (text: string): Buffer => frame(0x45, Buffer.from(`${text}\0\0`))
 const tooMany = error('SERROR\0VERROR\0C53000\0Mout of something')
 const cancelled = error('SERROR\0VERROR\0C57014\0Mcanceled')
 
@@ -315,18 +196,18 @@ test('one that was beaten and goes on for long is cancelled, and counts as a sta
 
 test('a unit is late when it takes longer than almost all of its kind, until it has something', () => {
   const learned = new Learned()
-  const place = new Place()
+  const place = newLane()
   const client = new Client()
-  submit(place.lane, client, plain, learned)
+  place.submit(client, plain, learned)
   at.nowMs += 1000
   assert.equal(place.lane.tellLate(at.nowMs), true)
   assert.equal(client.late.length, 0)
   place.server.say(ready)
   for (let count = 0; count < 100; count++) learned.tail.observe(20)
   const [quick, other] = [new Client(), new Client()]
-  submit(place.lane, quick, plain, learned)
+  place.submit(quick, plain, learned)
   at.nowMs += 10
-  submit(place.lane, other, plain, learned)
+  place.submit(other, plain, learned)
   place.lane.tellLate(at.nowMs)
   assert.equal(quick.late.length, 0)
   at.nowMs += 20

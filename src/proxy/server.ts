@@ -6,7 +6,7 @@ import { Link } from '../runtime/link.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
 import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
-import { writeCancelRequest, writeStartup } from '../wire/startup.ts'
+import { writeStartup } from '../wire/startup.ts'
 import type { NodeCounters } from './counters.ts'
 import { type Outcome, Owed, type OwedAnswers } from './relay/answers.ts'
 import {
@@ -21,9 +21,11 @@ import {
 import { farewellAt, isTermination } from './relay/farewell.ts'
 import type { PooledRelay } from './relay/pooled-relay.ts'
 import { ServerRelay } from './relay/server-relay.ts'
+import { ServerTally } from './server-tally.ts'
 import type { Reported, ReportedValues } from './session/reported.ts'
 import type { Settings } from './session/settings.ts'
 import { ServerStatements, type Statement } from './session/statements.ts'
+import { sendCancelRequest } from './startup/cancel-request.ts'
 import { describeSocketError, dial, type LinkSecurity, type ServerTls } from './startup/dial.ts'
 import type { ServerAccount } from './startup/server-account.ts'
 import type { DatabaseStats } from './stats.ts'
@@ -139,6 +141,8 @@ export class ServerConnection {
   readonly owner: ServerOwner
   /** What the server reported about itself, kept up to date (ParameterStatus). */
   reported: Reported = new Map()
+  /** What is counted and timed of its work. */
+  readonly tally: ServerTally
   /** The settings that the session on it has now. */
   settings: Settings
   /** Prepared statements of pooled clients that it knows. */
@@ -157,14 +161,6 @@ export class ServerConnection {
   deallocating: (() => void) | undefined
   /** Whose sequence values `currval` and `lastval` tell: those of the session that has drawn from one last. */
   sequenceOwner: object | undefined
-  /** How long requests like that of its client usually take, where that is known. */
-  typical: Typical | undefined
-  /** How long its last answer took. */
-  answerMs = 0
-  /** Bytes of what it has answered since it last had nothing to do. */
-  answerBytes = 0
-  /** When the transaction that is open began; 0 when there is none. */
-  transactionSinceMs = 0
   processId = 0
   secret: Buffer = Buffer.alloc(0)
   idleSinceMs = 0
@@ -205,8 +201,6 @@ export class ServerConnection {
   #plansChanged = false
   readonly #idleConversation = new IdleConversation(body => this.noteParameter(body))
   #used = false
-  #unitStartMs = 0
-  #stats: DatabaseStats | undefined
   #cancels = 0
   #releaseWanted = false
   #asked: ((answer: Answer) => void) | undefined
@@ -220,6 +214,7 @@ export class ServerConnection {
     this.owner = options.owner
     this.settings = options.native
     this.createdMs = options.clock.nowMs()
+    this.tally = new ServerTally(options.counters, options.load, options.typical)
     this.#user = user
     this.#login = this.#loginConversation()
     this.#conversation = this.#login
@@ -333,6 +328,35 @@ export class ServerConnection {
     return this.#link?.unsentBytes ?? 0
   }
 
+  /** How long requests like that of its client usually take, where that is known. */
+  set typical(typical: Typical | undefined) {
+    this.tally.typical = typical
+  }
+
+  /** How long its last answer took. */
+  get answerMs(): number {
+    return this.tally.answerMs
+  }
+
+  /** Bytes of what it has answered since it last had nothing to do. */
+  get answerBytes(): number {
+    return this.tally.answerBytes
+  }
+
+  /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
+  get requestSinceMs(): number {
+    return this.tally.requestSinceMs
+  }
+
+  /** When the transaction that is open began; 0 when there is none. */
+  get transactionSinceMs(): number {
+    return this.tally.transactionSinceMs
+  }
+
+  set transactionSinceMs(sinceMs: number) {
+    this.tally.transactionSinceMs = sinceMs
+  }
+
   /** Gives an idle connection to a client. */
   use(user: ServerUser): void {
     this.#user = user
@@ -358,34 +382,6 @@ export class ServerConnection {
 
   get isShared(): boolean {
     return this.#sharedBy !== undefined
-  }
-
-  /**
-   * Counts a unit of those who share it. `typical` of requests like it; undefined where it says nothing of the node. Its
-   * client had waited for `waitedMs` before it came here.
-   */
-  countShared(ms: number, typical: Typical | undefined, nowMs: number, waitedMs = 0): void {
-    const { counters } = this.#options
-    if (typical) this.noteShared(ms, typical, nowMs)
-    const totalMs = ms + waitedMs
-    counters.queries++
-    counters.latency.observe(totalMs)
-    this.#unitStartMs = nowMs
-    if (!this.#stats) return
-    this.#stats.queries++
-    this.#stats.transactions++
-    this.#stats.queryMs += totalMs
-    this.#stats.transactionMs += totalMs
-  }
-
-  /** A unit whose client may have had its answer from elsewhere says how quick the node is. */
-  noteShared(ms: number, typical: Typical, nowMs: number): void {
-    this.#options.load.observe(ms, typical.relate(ms), nowMs)
-  }
-
-  /** What should have been quick has had no answer for `ms`. */
-  noteStall(ms: number, nowMs: number): void {
-    this.#options.load.stalled(ms, nowMs)
   }
 
   /** A prepared statement does not fit its tables any more: all are given up before the next client. */
@@ -421,11 +417,8 @@ export class ServerConnection {
   /** A request was passed on. */
   request(kind: Owed, nowMs: number, outcome?: Outcome): void {
     this.#used = true
-    if (this.owed.isEmpty) {
-      this.#unitStartMs = nowMs
-      this.answerBytes = 0
-    }
-    if (this.#stats) countRequest(this.#stats, kind)
+    if (this.owed.isEmpty) this.tally.begin(nowMs)
+    this.tally.countRequest(kind)
     if (!this.owed.push(kind, outcome)) return
     const ends = kind === Owed.Sync || kind === Owed.Query || kind === Owed.RefusedQuery
     if (ends) this.unit++
@@ -437,33 +430,19 @@ export class ServerConnection {
    * another client before the request was delivered, so that it can only hit the client it was meant for.
    */
   cancel(done: () => void): void {
-    this.#cancels++
     const { host, port, tls } = this.target
-    let finished = false
-    const finish = (): void => {
-      if (finished) return
-      finished = true
-      timer.cancel()
-      socket.destroy()
-      this.#cancels--
-      if (this.#releaseWanted) this.#reset()
-      done()
-    }
-    const timer = this.#options.timers.after(this.#options.connectTimeoutMs, finish)
+    const { connectTimeoutMs: timeoutMs, timers } = this.#options
+    const { processId, secret } = this
+    this.#cancels++
     // Encrypted where the session is: a key that was read on the way could cancel what comes next.
-    const socket = dial({
-      host,
-      port,
-      tls: this.#security && tls(),
-      onOpen: opened => {
-        opened.on('error', finish)
-        // PostgreSQL closes the connection when the signal has been sent.
-        opened.on('close', finish)
-        opened.resume()
-        opened.write(writeCancelRequest(this.processId, this.secret))
+    sendCancelRequest(
+      { host, port, tls: this.#security && tls(), processId, secret, timeoutMs, timers },
+      () => {
+        this.#cancels--
+        if (this.#releaseWanted) this.#reset()
+        done()
       },
-      onFailed: finish,
-    })
+    )
   }
 
   /** What the client gets of answers to requests that were not passed on, when nothing is due before them. */
@@ -533,18 +512,13 @@ export class ServerConnection {
   /** What it said when it ended, to a client whose request can be run elsewhere: not passed on yet. */
   lastWords: Buffer | undefined
 
-  /** Since when it works on the oldest request that it has not answered; else when it answered the last one. */
-  get requestSinceMs(): number {
-    return this.#unitStartMs
-  }
-
   /**
    * The client needs it no longer: at rest, and all that the session has is known to be `settings`. It goes on to
    * the next client as it is.
    */
   checkIn(): void {
     this.#user = undefined
-    this.typical = undefined
+    this.tally.typical = undefined
     if (this.isSpoiled) return this.destroy()
     this.#link?.resume()
     if (this.#plansChanged) {
@@ -638,7 +612,7 @@ export class ServerConnection {
     const passed = this.#relayed.pass(chunk)
     if (this.#relayed.violation) return this.#close('the server sent a message with an impossible length')
     if (this.#relayed.takeRetry()) return this.#retry()
-    this.answerBytes += chunk.length
+    this.tally.answerBytes += chunk.length
     this.#user?.onServerData(passed, this.isAtRest)
     if (this.#state !== State.Finishing) return
     if (this.owed.isCopyIn) this.abort()
@@ -652,7 +626,7 @@ export class ServerConnection {
     const at = farewellAt(chunk)
     if (at < 0 || this.reported.get('in_hot_standby') !== 'on') return false
     const words = chunk.subarray(at)
-    const ranMs = this.#options.clock.nowMs() - this.#unitStartMs
+    const ranMs = this.#options.clock.nowMs() - this.tally.requestSinceMs
     if (ranMs > terminatedMs && isTermination(words)) return false
     this.lastWords = Buffer.from(words)
     return true
@@ -660,26 +634,9 @@ export class ServerConnection {
 
   #onReadyForQuery(): void {
     this.deallocating = undefined
-    const { clock, counters, load, typical } = this.#options
-    const nowMs = clock.nowMs()
-    this.answerMs = nowMs - this.#unitStartMs
-    counters.queries++
-    counters.latency.observe(this.answerMs)
-    load.observe(this.answerMs, (this.typical ?? typical).relate(this.answerMs), nowMs)
-    if (this.#stats) this.#countAnswer(this.#stats, nowMs)
-    if (this.status === TransactionStatus.Idle) {
-      this.transactionSinceMs = 0
-      this.wasIdle = true
-    } else if (this.transactionSinceMs === 0) this.transactionSinceMs = this.#unitStartMs
-    this.#unitStartMs = nowMs
-  }
-
-  #countAnswer(stats: DatabaseStats, nowMs: number): void {
-    stats.queries++
-    stats.queryMs += nowMs - this.#unitStartMs
-    if (this.status !== TransactionStatus.Idle) return
-    stats.transactions++
-    stats.transactionMs += nowMs - (this.transactionSinceMs || this.#unitStartMs)
+    const isIdle = this.status === TransactionStatus.Idle
+    this.tally.countAnswer(isIdle, this.#options.clock.nowMs())
+    if (isIdle) this.wasIdle = true
   }
 
   /** The body of a ParameterStatus. */
@@ -746,7 +703,7 @@ export class ServerConnection {
     this.reported = this.#options.reports.of(this.reported)
     this.#state = State.Active
     this.#conversation = undefined
-    this.#stats = this.#options.stats()
+    this.tally.countFor(this.#options.stats())
     this.#user?.onServerReady(this)
   }
 
@@ -870,15 +827,5 @@ export class ServerConnection {
   #silentFailure(message: string): LoginFailure {
     if (this.challenged) return { kind: 'lost', message }
     return { kind: this.#login.heard ? 'not_accepting' : 'unreachable', message }
-  }
-}
-
-/** Statements that the proxy prepares on its own account are the server's alone. */
-function countRequest(stats: DatabaseStats, kind: Owed): void {
-  if (kind === Owed.Bind) stats.binds++
-  else if (kind === Owed.OwnParse) stats.serverParses++
-  else if (kind === Owed.Parse || kind === Owed.SkippedParse) {
-    stats.clientParses++
-    if (kind === Owed.Parse) stats.serverParses++
   }
 }

@@ -25,6 +25,11 @@ export class PlayedServer {
   /** Units that were counted, and those that only say how quick it is. */
   counted = 0
   noted = 0
+  readonly tally = {
+    countShared: () => this.counted++,
+    noteShared: () => this.noted++,
+    noteStall: () => this.stalls++,
+  }
   #by: SharedBy | undefined
 
   share(by: SharedBy): void {
@@ -52,18 +57,6 @@ export class PlayedServer {
 
   notePlansChanged(): void {
     this.plansChanged++
-  }
-
-  countShared(): void {
-    this.counted++
-  }
-
-  noteShared(): void {
-    this.noted++
-  }
-
-  noteStall(): void {
-    this.stalls++
   }
 
   pause(): void {}

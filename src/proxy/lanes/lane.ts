@@ -235,13 +235,13 @@ export class Lane {
       // Its kind is not to seem the quicker for it, nor the slower.
       learned?.tail.observe(Math.min(ms, lateAfterMs))
       // Else it has been counted as a stall.
-      if (learned && !isCancelled) this.server.noteShared(ms, learned.typical, nowMs)
+      if (learned && !isCancelled) this.server.tally.noteShared(ms, learned.typical, nowMs)
       return
     }
     this.#answeredMs += ms
     if (client) learned?.tail.observe(ms)
     // What nobody waits for any more has been counted as a stall.
-    this.server.countShared(ms, client && learned?.typical, nowMs, waitedMs)
+    this.server.tally.countShared(ms, client && learned?.typical, nowMs, waitedMs)
   }
 
   /** All of a piece is read, by which so many units were answered. */
@@ -274,10 +274,10 @@ export class Lane {
   checkStall(nowMs: number): void {
     if (this.headMs(nowMs) < stallMs) return
     if (this.#isAbandoned) {
-      if (this.#units.head!.isBeaten) this.server.noteStall(this.headMs(nowMs), nowMs)
+      if (this.#units.head!.isBeaten) this.server.tally.noteStall(this.headMs(nowMs), nowMs)
       this.#cancelHead(() => undefined)
     } else if (this.#units.count > 1 && !this.#isRelieved) {
-      this.server.noteStall(this.headMs(nowMs), nowMs)
+      this.server.tally.noteStall(this.headMs(nowMs), nowMs)
       this.#relieve('stall')
     }
   }

@@ -4,17 +4,14 @@ import type { Typical } from '../routing/typical.ts'
 import type { Clock } from '../runtime/clock.ts'
 import { Link } from '../runtime/link.ts'
 import type { Timer, Timers } from '../runtime/timers.ts'
-import { Client as ClientCode, Server as Code, TransactionStatus } from '../wire/codes.ts'
+import { Server as Code, TransactionStatus } from '../wire/codes.ts'
 import { frame, readParameterStatus, terminate, writeQuery } from '../wire/messages.ts'
-import { writeStartup } from '../wire/startup.ts'
 import type { NodeCounters } from './counters.ts'
 import { type Outcome, Owed, type OwedAnswers } from './relay/answers.ts'
 import {
   type Answer,
   type Conversation,
   IdleConversation,
-  LoginConversation,
-  type LoginEvents,
   type LoginFailure,
   QuestionConversation,
 } from './relay/conversations.ts'
@@ -26,8 +23,9 @@ import type { Reported, ReportedValues } from './session/reported.ts'
 import type { Settings } from './session/settings.ts'
 import { ServerStatements, type Statement } from './session/statements.ts'
 import { sendCancelRequest } from './startup/cancel-request.ts'
-import { describeSocketError, dial, type LinkSecurity, type ServerTls } from './startup/dial.ts'
+import { describeSocketError, type ServerTls } from './startup/dial.ts'
 import type { ServerAccount } from './startup/server-account.ts'
+import { ServerOpening } from './startup/server-opening.ts'
 import type { DatabaseStats } from './stats.ts'
 
 /** Where a server connection goes. */
@@ -170,11 +168,9 @@ export class ServerConnection {
   wasIdle = false
 
   readonly #options: ServerOptions
-  /** What it is opened by. */
-  #socket: Socket
+  readonly #opening: ServerOpening
   /** Undefined until it is open. */
   #link: Link | undefined
-  #security: LinkSecurity | undefined
   readonly #relayed = new ServerRelay({
     onParameter: body => this.noteParameter(body),
     onReady: () => this.#onReadyForQuery(),
@@ -190,12 +186,10 @@ export class ServerConnection {
       this.#plansChanged = true
     },
   })
-  readonly #login: LoginConversation
   #state: State = State.Login
   #conversation: Conversation | undefined
   #user: ServerUser | undefined
   #timer: Timer | undefined
-  #failure: LoginFailure | undefined
   #abandoned = false
   /** A prepared statement does not fit its tables any more: all are given up before the next client. */
   #plansChanged = false
@@ -216,17 +210,8 @@ export class ServerConnection {
     this.createdMs = options.clock.nowMs()
     this.tally = new ServerTally(options.counters, options.load, options.typical)
     this.#user = user
-    this.#login = this.#loginConversation()
-    this.#conversation = this.#login
-    const { host, port, tls } = this.target
-    this.#socket = dial({
-      host,
-      port,
-      tls: tls(),
-      onOpen: (socket, security) => this.#onOpen(socket, security),
-      onFailed: message => this.#close(message),
-    })
-    this.#limitLogin()
+    this.#opening = this.#open()
+    this.#conversation = this.#opening
     options.counters.connecting++
   }
 
@@ -241,12 +226,12 @@ export class ServerConnection {
 
   /** Whether it asked for a password; then only the client who gave it may use this connection. */
   get challenged(): boolean {
-    return this.#login.challenged
+    return this.#opening.challenged
   }
 
   /** Whether it let this user in without asking for anything; else it is only for clients that pgherd has checked. */
   get isTrusting(): boolean {
-    return !this.#login.challenged && !this.#login.answered
+    return this.#opening.isTrusting
   }
 
   /** It works on something for its client, or holds something half-done. */
@@ -315,12 +300,13 @@ export class ServerConnection {
 
   /** Where it connects from: `address:port`. */
   get localAddress(): string {
-    return `${this.#socket.localAddress ?? '?'}:${this.#socket.localPort ?? 0}`
+    const { localAddress = '?', localPort = 0 } = this.#opening.socket
+    return `${localAddress}:${localPort}`
   }
 
   /** TLS for people; empty without. */
   get tls(): string {
-    return this.#security?.description ?? ''
+    return this.#opening.security?.description ?? ''
   }
 
   /** What was sent to it and has not left yet. */
@@ -401,9 +387,7 @@ export class ServerConnection {
 
   /** The client's answer to a challenge: the body of its message. */
   answerChallenge(body: Buffer): void {
-    if (!this.#login.mayAnswer(body)) return
-    this.#limitLogin()
-    this.#link!.write(frame(ClientCode.Password, body))
+    this.#opening.answerChallenge(body)
   }
 
   pause(): void {
@@ -436,7 +420,7 @@ export class ServerConnection {
     this.#cancels++
     // Encrypted where the session is: a key that was read on the way could cancel what comes next.
     sendCancelRequest(
-      { host, port, tls: this.#security && tls(), processId, secret, timeoutMs, timers },
+      { host, port, tls: this.#opening.security && tls(), processId, secret, timeoutMs, timers },
       () => {
         this.#cancels--
         if (this.#releaseWanted) this.#reset()
@@ -597,7 +581,6 @@ export class ServerConnection {
     if (this.#state === State.Active || this.#state === State.Finishing) return this.#relay(chunk)
     const conversation = this.#conversation
     if (!conversation || this.#state === State.Closed) return
-    if (conversation === this.#login && !this.challenged) this.#limitLogin()
     const rest = conversation.push(chunk)
     if (conversation.problem !== undefined) return this.#close(conversation.problem)
     if (conversation instanceof QuestionConversation && conversation.isOver) this.#answered(conversation)
@@ -647,30 +630,11 @@ export class ServerConnection {
 
   // Login.
 
-  #onOpen(socket: Socket, security: LinkSecurity | undefined): void {
-    this.#socket = socket
-    this.#security = security
-    this.#link = new Link(socket, {
-      onData: chunk => this.#onData(chunk),
-      onDrain: () => this.#user?.onServerWritable(),
-      onEnd: () => undefined,
-      onError: error => this.#close(describeSocketError(error)),
-      onClose: () => this.#close('the server closed the connection'),
-    })
-    this.#link.write(writeStartup(this.#options.parameters))
-  }
-
-  #loginConversation(): LoginConversation {
-    const account = this.#options.credentials
-    const events: LoginEvents = {
-      onChallenge: body => {
-        // From now on it is the client's turn, which has its own limit.
-        this.#timer?.cancel()
-        this.#user?.onChallenge(body)
-      },
-      onAnswer: message => this.#link!.write(message),
-      onAnswered: held => this.#onData(held),
-      onKeys: keys => account?.keep(keys),
+  #open(): ServerOpening {
+    return new ServerOpening(this.#options, {
+      onOpen: socket => (this.#link = this.#linkOver(socket)),
+      onChallenge: body => this.#user?.onChallenge(body),
+      onHeld: held => this.#onData(held),
       onNotice: body => this.#user?.onLoginNotice(body),
       onParameter: (name, value) => {
         this.reported = new Map([...this.reported, [name, value]])
@@ -679,25 +643,22 @@ export class ServerConnection {
         this.processId = processId
         this.secret = secret
       },
-      onRefused: failure => {
-        this.#failure = failure
-        if (failure.kind === 'refused') account?.noteRefusal(this.target.node, failure.body)
-        this.#close('login failed')
-      },
       onReady: () => this.#onReady(),
-    }
-    return new LoginConversation(events, account && (() => account.logIn(this.target.host, this.#security)))
+      onFailed: message => this.#close(message),
+    })
   }
 
-  /** Limits the time until the server says something. */
-  #limitLogin(): void {
-    this.#timer?.cancel()
-    const { timers, connectTimeoutMs } = this.#options
-    this.#timer = timers.after(connectTimeoutMs, () => this.#close(`no answer within ${connectTimeoutMs} ms`))
+  #linkOver(socket: Socket): Link {
+    return new Link(socket, {
+      onData: chunk => this.#onData(chunk),
+      onDrain: () => this.#user?.onServerWritable(),
+      onEnd: () => undefined,
+      onError: error => this.#close(describeSocketError(error)),
+      onClose: () => this.#close('the server closed the connection'),
+    })
   }
 
   #onReady(): void {
-    this.#timer?.cancel()
     this.#options.counters.connecting--
     this.#options.counters.connects++
     this.reported = this.#options.reports.of(this.reported)
@@ -789,7 +750,7 @@ export class ServerConnection {
     this.#state = State.Closed
     this.#timer?.cancel()
     // What a hung server has not taken yet is not waited for.
-    if (!this.#link) this.#socket.destroy()
+    if (!this.#link) this.#opening.socket.destroy()
     else if (before === State.Login || this.unsentBytes > 0) this.#link.destroy()
     else this.#link.destroySoon()
     const { clock, counters, load, owner } = this.#options
@@ -800,7 +761,7 @@ export class ServerConnection {
     if (before === State.Idle) counters.idle--
     if (before === State.Login) {
       counters.connecting--
-      const failure = this.#failure ?? this.#silentFailure(message)
+      const failure = this.#opening.end(message)
       if (failure.kind !== 'refused' && !this.#abandoned) counters.connectFailures++
       owner.onServerClosed(this)
       user?.onLoginFailed(this, failure)
@@ -822,10 +783,5 @@ export class ServerConnection {
       counters.serverLost++
       user.onServerLost(this, message)
     }
-  }
-
-  #silentFailure(message: string): LoginFailure {
-    if (this.challenged) return { kind: 'lost', message }
-    return { kind: this.#login.heard ? 'not_accepting' : 'unreachable', message }
   }
 }

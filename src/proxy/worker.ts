@@ -11,7 +11,8 @@ import { StatementClasses } from '../sql/statement-classes.ts'
 import { applyChange, type TopologyChange } from '../topology/change.ts'
 import type { Topology } from '../topology/types.ts'
 import { type Database, Databases } from './catalog/database.ts'
-import { type CancelKey, CancelKeys, readSecret } from './client/cancels.ts'
+import { CancelDesk } from './client/cancel-desk.ts'
+import { type CancelKey, CancelKeys } from './client/cancels.ts'
 import { Client } from './client/client.ts'
 import type { ClientHost } from './client/client-host.ts'
 import { ClientTally } from './client/client-tally.ts'
@@ -24,7 +25,7 @@ import { Doors, unlimited } from './control/doors.ts'
 import type { FromWorker, ToWorker, WorkerSettings } from './control/ipc.ts'
 import { LoadReports } from './control/load-reports.ts'
 import { Refuser } from './control/refuser.ts'
-import { type PoolGauges, WorkerCounters } from './counters.ts'
+import { WorkerCounters } from './counters.ts'
 import { Hedges } from './lanes/hedges.ts'
 import type { Lane } from './lanes/lane.ts'
 import { Sharing } from './lanes/sharing.ts'
@@ -35,12 +36,14 @@ import { Director } from './pool/director.ts'
 import { Dispatcher } from './pool/dispatcher.ts'
 import { Gates } from './pool/gates.ts'
 import { LimitsCache, type PoolLimits, type PoolMode, serverDatabase } from './pool/limits.ts'
+import { poolGauges } from './pool-gauges.ts'
 import type { LoginFailure } from './relay/conversations.ts'
 import type { ServerConnection, Target } from './server.ts'
 import type { HandOver } from './session/hand-over.ts'
 import { type Reported, ReportedValues } from './session/reported.ts'
 import { type PinReason, pinReasons } from './session/session-question.ts'
 import { StartupForms } from './session/settings.ts'
+import { Shutdown } from './shutdown.ts'
 import { type Arrival, ClientStartup, type StartupHost } from './startup/client-startup.ts'
 import { Security } from './startup/security.ts'
 import { type DatabaseStats, StatsBook } from './stats.ts'
@@ -65,14 +68,10 @@ export interface WorkerOptions {
 }
 
 const countersEveryMs = 250
-/** A client of a worker that is replaced is ended when it was idle for this long: nothing of it is on the way. */
-const drainIdleMs = 1000
 /** Most clients on their way to another worker: nobody reads what they send meanwhile. */
 const departingMax = 50
 /** What averages of the console are about: at least the last period, at most the last two. */
 const statsPeriodMs = 60_000
-/** Pools whose figures are told one by one; those of the others are added up. */
-const poolsMax = 200
 /** Connections beyond `clientsMax` that may be open before they have said what they want. */
 const silentClientsMax = 100
 
@@ -94,6 +93,8 @@ export class Worker implements ClientHost, StartupHost {
   readonly #clients = new Set<Client>()
   readonly #tally = new ClientTally()
   readonly #keys: CancelKeys
+  readonly #cancels: CancelDesk<Client>
+  readonly #shutdown: Shutdown<Client>
   readonly #dispatcher: Dispatcher
   readonly #director: Director
   readonly #writes: AcknowledgedWrites
@@ -107,15 +108,9 @@ export class Worker implements ClientHost, StartupHost {
   readonly #pins = new PinLedger(this.counters.pinned)
   readonly #console: WorkerConsole
   readonly #timers: Timer[] = []
-  /** Cancel requests that other workers are asked about, by number. */
-  readonly #asked = new Map<number, () => void>()
   readonly #doors: Doors
   readonly #reports: LoadReports
   #topology: Topology | undefined
-  #requests = 0
-  #stopping = false
-  /** It ends when its last client has gone. */
-  #leaving = false
   /** Clients on their way to another worker. */
   #departing = 0
 
@@ -150,6 +145,25 @@ export class Worker implements ClientHost, StartupHost {
       pins: this.#pins,
       sendCounters: () => this.#sendCounters(),
       onEnd: reason => this.#onGone(reason),
+    })
+    this.#cancels = new CancelDesk({
+      keys: this.#keys,
+      counters: this.counters,
+      cancelOther: (processId, secret) => this.#console.cancel(processId, secret),
+      askOthers: (processId, secret, isPassedOn, request) =>
+        options.send({ kind: 'cancel', processId, secret: secret.toString('hex'), isPassedOn, request }),
+    })
+    this.#shutdown = new Shutdown({
+      clock,
+      timers,
+      timeoutMs: () => settings.shutdownTimeoutMs,
+      arriving: () => this.#arriving,
+      clients: () => this.#clients,
+      isEmpty: () => this.#connections + this.#departing === 0,
+      handOver: client => this.#handOver(client),
+      closeDoors: () => this.#doors.close(),
+      endConsole: atOnce => this.#console.shutDown(atOnce),
+      onEmpty: () => this.#onEmpty(),
     })
     this.#writes = new AcknowledgedWrites(options.acknowledged)
     const load = (): number => this.#connections
@@ -269,14 +283,12 @@ export class Worker implements ClientHost, StartupHost {
         this.#setTopology(message.change)
         return
       case 'cancel':
-        this.#cancelHere(message.processId, Buffer.from(message.secret, 'hex'), found =>
+        this.#cancels.cancel(message.processId, Buffer.from(message.secret, 'hex'), found =>
           this.#options.send({ kind: 'cancelled', request: message.request, found }),
         )
         return
       case 'cancelled':
-        if (!message.found) this.counters.cancelsUnknown++
-        this.#asked.get(message.request)?.()
-        this.#asked.delete(message.request)
+        this.#cancels.onAnswer(message.request, message.found)
         return
       case 'free_database':
         this.#dispatcher.closeIdleOf(message.database)
@@ -288,10 +300,10 @@ export class Worker implements ClientHost, StartupHost {
         this.#keys.prefix = message.prefix
         return
       case 'drain':
-        this.#drain()
+        this.#shutdown.drain()
         return
       case 'stop':
-        this.#stop()
+        this.#shutdown.stop()
         return
       case 'settings':
         this.#reload(message.settings, message.readFiles)
@@ -396,7 +408,7 @@ export class Worker implements ClientHost, StartupHost {
     this.#departing++
     this.#options.send({ kind: 'hand_over', client: { ...given.client, cancelKey } }, given.socket, () => {
       this.#departing--
-      this.#endWhenEmpty()
+      this.#shutdown.onGone()
     })
     return true
   }
@@ -413,7 +425,7 @@ export class Worker implements ClientHost, StartupHost {
   // What a client asks of the worker.
 
   refusal(): string | undefined {
-    if (this.#stopping) return 'this proxy is shutting down'
+    if (this.#shutdown.isStopping) return 'this proxy is shutting down'
     return this.#connections <= this.#settings.clientsMax ? undefined : this.#tooMany
   }
 
@@ -570,106 +582,23 @@ export class Worker implements ClientHost, StartupHost {
   #onGone(reason: DisconnectReason): void {
     this.counters.disconnects[reason]++
     this.#noteLoad()
-    if (this.#leaving) this.#endWhenEmpty()
+    this.#shutdown.onGone()
   }
 
-  /** A cancel key that is not known here may be another worker's, or another proxy's. */
   cancel(processId: number, sent: Buffer, done: () => void): void {
-    const { isPassedOn, secret } = readSecret(sent)
-    this.#cancelHere(processId, secret, found => {
-      if (found) return done()
-      const request = ++this.#requests
-      this.#asked.set(request, done)
-      const hex = secret.toString('hex')
-      this.#options.send({ kind: 'cancel', processId, secret: hex, isPassedOn, request })
-    })
-  }
-
-  #cancelHere(processId: number, secret: Buffer, done: (found: boolean) => void): void {
-    const client = this.#keys.find(processId, secret)
-    if (!client) return done(this.#console.cancel(processId, secret))
-    this.counters.cancelsForwarded += client.cancel(() => done(true)) ? 1 : 0
+    this.#cancels.take(processId, sent, done)
   }
 
   #sendCounters(): void {
     const databases = this.#stats.data(this.clock.nowMs())
-    this.#options.send({ kind: 'counters', counters: this.counters.data(databases, this.#poolGauges()) })
-  }
-
-  #poolGauges(): PoolGauges[] {
-    const gauges: PoolGauges[] = []
-    for (const pool of this.#dispatcher.pools) {
-      const { idleCount: idle, size, waitingCount: waiting } = pool
-      const active = size - idle
-      if (gauges.length < poolsMax) {
-        const node = pool.home.target.node
-        gauges.push({ database: shown(pool.database), user: shown(pool.user), node, waiting, active, idle })
-        continue
-      }
-      gauges[poolsMax] ??= { database: 'other', user: 'other', node: 'other', waiting: 0, active: 0, idle: 0 }
-      const others = gauges[poolsMax]
-      others.waiting += waiting
-      others.active += active
-      others.idle += idle
-    }
-    return gauges
-  }
-
-  // The end: who wants nothing goes at once, the others when they have been answered or time is up.
-
-  #stop(): void {
-    if (this.#stopping) return
-    this.#stopping = true
-    this.#doors.close()
-    this.#leaving = true
-    this.#console.shutDown(false)
-    const endAtRest = (): void => {
-      for (const arriving of [...this.#arriving]) this.#endForShutdown(arriving)
-      for (const client of [...this.#clients]) if (client.wantsNothing) this.#endForShutdown(client)
-    }
-    endAtRest()
-    this.#timers.push(this.timers.every(20, endAtRest))
-    this.timers.after(this.#settings.shutdownTimeoutMs, () => {
-      this.#console.shutDown(true)
-      for (const client of [...this.#clients]) this.#endForShutdown(client)
+    this.#options.send({
+      kind: 'counters',
+      counters: this.counters.data(databases, poolGauges(this.#dispatcher.pools)),
     })
-    this.#endWhenEmpty()
   }
 
-  /**
-   * Another worker takes this one's place: clients that can go there do so, others are ended when they are idle, all
-   * that are left when time is up.
-   */
-  #drain(): void {
-    if (this.#leaving) return
-    this.#leaving = true
-    this.#doors.close()
-    const why = 'the part of the proxy that serves this connection is being replaced'
-    const end = (client: Client): void => client.end('shutdown', why, { hint: 'Connect again.' })
-    const partWithIdle = (): void => {
-      const nowMs = this.clock.nowMs()
-      for (const client of [...this.#clients]) {
-        if (!this.#handOver(client) && !client.mayMove && (client.idleMs(nowMs) ?? 0) >= drainIdleMs)
-          end(client)
-      }
-    }
-    this.#timers.push(
-      this.timers.every(20, partWithIdle),
-      this.timers.after(this.#settings.shutdownTimeoutMs, () => {
-        for (const client of [...this.#clients]) end(client)
-        this.#stop()
-      }),
-    )
-    partWithIdle()
-    this.#endWhenEmpty()
-  }
-
-  #endForShutdown(client: Client | ClientStartup): void {
-    client.end('shutdown', 'the proxy is shutting down', { hint: 'Connect again in a moment.' })
-  }
-
-  #endWhenEmpty(): void {
-    if (this.#connections + this.#departing > 0) return
+  /** The last client has gone, and none may come. */
+  #onEmpty(): void {
     for (const timer of this.#timers) timer.cancel()
     this.#dispatcher.closeIdle()
     this.security.close()

@@ -5,7 +5,7 @@ import { caughtUp, query, startTestCluster, type TestCluster } from '../test/sup
 import { runProgram } from './command.ts'
 import { benchDatabase, benchUser } from './contestants/contestant.ts'
 import { BenchError } from './error.ts'
-import { SlowServer } from './slow-server.ts'
+import { SlowServers } from './slow-servers.ts'
 
 const password = 'bench-password'
 const salt = Buffer.from('salt of the bench')
@@ -39,9 +39,9 @@ export class BenchPostgres {
   /** What proves the user's password without the work of hashing it. */
   readonly keys: ScramKeys
   readonly scale: number
-  /** Where reads may go, for workloads about balancing; the way to the last one can be made slow. */
+  /** Where reads may go, for workloads about balancing: all are some way off, and the last one is slow. */
   readonly replicaPorts: readonly number[]
-  readonly #slow: SlowServer | undefined
+  readonly #slow: SlowServers | undefined
   readonly #cluster: TestCluster
   #accounts: Promise<void> | undefined
 
@@ -50,7 +50,7 @@ export class BenchPostgres {
     pid: number,
     login: Pick<BenchPostgres, 'usersFile' | 'verifier' | 'keys'>,
     scale: number,
-    slow: SlowServer | undefined,
+    slow: SlowServers | undefined,
   ) {
     this.port = cluster.primary.port
     this.pid = pid
@@ -61,8 +61,7 @@ export class BenchPostgres {
     this.keys = login.keys
     this.scale = scale
     this.#slow = slow
-    const ports = cluster.replicas.map(({ port }) => port)
-    this.replicaPorts = slow ? [...ports.slice(0, -1), slow.port] : ports
+    this.replicaPorts = slow?.ports ?? []
     this.#cluster = cluster
   }
 
@@ -81,8 +80,8 @@ export class BenchPostgres {
       await writeFile(usersFile, `"${benchUser}" "${verifier}"\n`, { mode: 0o600 })
       const pid = await cluster.primary.pid()
       if (pid === undefined) throw new BenchError('not_started', 'PostgreSQL ended after its start')
-      const last = cluster.replicas.at(-1)
-      const slow = last && (await SlowServer.before(last.port))
+      const ports = cluster.replicas.map(({ port }) => port)
+      const slow = ports.length > 0 ? await SlowServers.before(ports) : undefined
       return new BenchPostgres(cluster, pid, { usersFile, verifier, keys }, scale, slow)
     } catch (cause) {
       await cluster.stop()

@@ -115,6 +115,14 @@ test('where reads are balanced, all have the same replicas, and clients come to 
     assert.match(text, servers)
     assert.match(text, new RegExp(`^ {2}balance ${algorithm}$`, 'm'))
   }
+  const pool = settingsOf(pgpool('p', '4.3'), { replicaPorts })
+  assert.equal(pool['statement_level_load_balance'], 'on')
+  const backends = [0, 1, 2].map(at => [pool[`backend_port${at}`], pool[`backend_weight${at}`]])
+  assert.deepEqual(backends, [
+    ['7000', '0'],
+    ['7011', '1'],
+    ['7012', '1'],
+  ])
   const own = pgherd({ name: 'p', version: '1', main: 'main.js', settings: {}, nodeOptions: [] })
   const { nodes, proxy } = JSON.parse(textOf(own, { replicaPorts })) as Record<string, never> & {
     nodes: { port: number }[]

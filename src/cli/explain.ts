@@ -1,13 +1,16 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import { consistencyForms, parseConsistency } from '../config/consistency.ts'
 import type { Explanation } from '../proxy/pool/explanation.ts'
 import { pause, systemTimers } from '../runtime/timers.ts'
+import { syntaxErrorOf } from '../sql/statement-classes.ts'
 import { requireConfig } from './config.ts'
-import { type Column, CommandError, type CommandIo, printJson, table } from './output.ts'
+import { type Asked, explainFailure, explainsNothing } from './explain-failure.ts'
+import { type Column, CommandError, type CommandIo, printJson, printWarning, table } from './output.ts'
 import { addSettings, clusterSettings, type OptionValues, overridesOf } from './settings.ts'
 
 interface ExplainOptions {
   host?: string
-  port?: string
+  port?: number
   username?: string
   dbname?: string
   consistency?: string
@@ -38,10 +41,10 @@ export function addExplainCommand(program: Command, io: CommandIo): void {
     .description('show where a proxy would send a statement, and why; nothing is run')
     .argument('<statement>')
     .option('-h, --host <host>', 'the proxy (default: `proxy.listen`, or this machine)')
-    .option('-p, --port <port>', 'its port (default: `proxy.port`)')
+    .option('-p, --port <port>', 'its port (default: `proxy.port`)', readPort)
     .option('-U, --username <name>', 'whom to log in as (default: PGUSER, or postgres)')
     .option('-d, --dbname <name>', 'database (default: PGDATABASE, or the name of the user)')
-    .option('--consistency <level>', 'in place of what counts for this database and user')
+    .option('--consistency <level>', 'in place of what counts for this database and user', readConsistency)
     .option('--json', 'print the result as JSON')
   addSettings(command, clusterSettings)
     .addHelpText(
@@ -61,15 +64,30 @@ Example:
       const user = options.username ?? io.env['PGUSER'] ?? 'postgres'
       const told = await ask(io, statement, {
         host: options.host ?? hostOf(proxy.listen),
-        port: Number(options.port ?? proxy.port),
+        port: options.port ?? proxy.port,
         user,
         database: options.dbname ?? io.env['PGDATABASE'] ?? user,
         password: io.env['PGPASSWORD'],
+        console: proxy.console.database,
         consistency: options.consistency,
       })
       if (options.json) printJson(io, told)
       else io.stdout(format(told, io))
+      const wrong = told.refusal === 'unreadable' ? await syntaxErrorOf(statement) : undefined
+      if (wrong !== undefined) printWarning(io, `the statement cannot be parsed: ${wrong}`)
     })
+}
+
+function readPort(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0
+  if (port < 1 || port > 65_535) throw new InvalidArgumentError('Expected a port from 1 to 65535.')
+  return port
+}
+
+/** Of a comment that says what cannot be, the proxy would not say that it counts as not said. */
+function readConsistency(text: string): string {
+  if (!parseConsistency(text)) throw new InvalidArgumentError(`Expected ${consistencyForms}.`)
+  return text
 }
 
 /** An address to listen on that means all of them is none to connect to. */
@@ -78,28 +96,24 @@ function hostOf(listen: string): string {
   return listen === '::' ? '::1' : listen
 }
 
-interface Target {
-  host: string
-  port: number
-  user: string
-  database: string
-  password: string | undefined
+interface Target extends Asked {
   consistency: string | undefined
 }
 
 async function ask(io: CommandIo, statement: string, target: Target): Promise<Explanation> {
   const { Client } = await import('pg')
-  const { consistency, ...connection } = target
-  const client = new Client({ ...connection, application_name: 'pgherd explain', ssl: sslOf(io) })
+  const { host, port, user, database, password, consistency } = target
+  const connection = { host, port, user, database, password, ssl: sslOf(io) }
+  const client = new Client({ ...connection, application_name: 'pgherd explain' })
   client.on('error', () => undefined)
   try {
     await client.connect()
     // What does not know the comment would run what stands behind it.
-    await askOnce(client, '/* pgherd: explain=json */ select 1')
+    await askOnce(client, '/* pgherd: explain=json */ select 1', target)
     const level = consistency === undefined ? '' : ` consistency=${consistency}`
     const text = `/* pgherd: explain=json${level} */ ${statement}`
     for (let waitedMs = 0; ; waitedMs += retryMs) {
-      const told = await askOnce(client, text)
+      const told = await askOnce(client, text, target)
       const isLoading = told.refusal === 'unknown' || told.refusal === 'facts_missing'
       if (!isLoading || waitedMs >= waitMs) return told
       // What is known of a database is read when somebody works in it.
@@ -107,31 +121,19 @@ async function ask(io: CommandIo, statement: string, target: Target): Promise<Ex
       await pause(systemTimers, retryMs)
     }
   } catch (cause) {
-    if (cause instanceof CommandError) throw cause
-    const message = cause instanceof Error ? cause.message : String(cause)
-    throw new CommandError('failed', `${target.host}:${target.port} does not explain it: ${message}`, {
-      cause,
-      hint: hintFor(message),
-    })
+    throw cause instanceof CommandError ? cause : explainFailure(cause, target)
   } finally {
     await client.end().catch(() => undefined)
   }
 }
 
-function hintFor(message: string): string {
-  if (/password/i.test(message)) return 'set PGPASSWORD to the password of that user'
-  if (message.startsWith('pgherd: there is no'))
-    return 'a session begins when there is a server for it: see pgherd status'
-  return 'it must be the port of a pgherd proxy, and a database in another pool mode than `session`'
-}
-
 async function askOnce(
   client: { query(text: string): Promise<{ rows: unknown[] }> },
   text: string,
+  target: Target,
 ): Promise<Explanation> {
   const [row] = (await client.query(text)).rows as { pgherd?: string }[]
-  if (row?.pgherd === undefined)
-    throw new CommandError('failed', 'what answers is no pgherd that explains', { hint: hintFor('') })
+  if (row?.pgherd === undefined) throw explainsNothing(target)
   return JSON.parse(row.pgherd) as Explanation
 }
 

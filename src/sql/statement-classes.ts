@@ -148,3 +148,14 @@ export async function loadParser(): Promise<Parse> {
   await loadModule()
   return parseSync
 }
+
+/** What the parser says of a text that is no statement: `syntax error at or near "selec"`. Undefined for one that is. */
+export async function syntaxErrorOf(text: string): Promise<string | undefined> {
+  const parse = await loadParser()
+  try {
+    parse(text)
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}

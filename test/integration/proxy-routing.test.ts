@@ -309,6 +309,38 @@ describe('reads and writes on one port', () => {
     )
   })
 
+  test('SHOW tells what counts, before anything is set and after it is not any more', async () => {
+    const shown = async (client: Client, setting: string, name = ''): Promise<unknown> => {
+      const text = `SHOW pgherd.${setting}`
+      const { rows } = await client.query({ text, ...(name !== '' && { name }) })
+      return rows[0][`pgherd.${setting}`]
+    }
+    await withClient(async client => {
+      assert.equal(await shown(client, 'route'), 'auto')
+      assert.equal(await shown(client, 'consistency'), 'causal')
+      assert.equal(await shown(client, 'consistency', 'named'), 'causal')
+      await client.query('begin')
+      await client.query(`set local pgherd.route = 'Replica'`)
+      assert.equal(await shown(client, 'route'), 'Replica')
+      await client.query('commit')
+      assert.equal(await shown(client, 'route'), 'auto')
+      await client.query(`set pgherd.consistency = 'bounded:20'`)
+      assert.equal(await shown(client, 'consistency', 'named'), 'bounded:20')
+      await client.query('reset pgherd.consistency')
+      assert.equal(await shown(client, 'consistency'), 'causal')
+      await client.query(`select set_config('pgherd.route', 'nowhere', false)`)
+      assert.equal(await shown(client, 'route'), 'auto', 'what cannot be counts as not said')
+      await assert.rejects(shown(client, 'rout'), { code: '42704' })
+    })
+    await withClient(
+      async client => assert.equal(await shown(client, 'route'), 'primary'),
+      '-c pgherd.route=primary',
+    )
+    const reader = await connect(host.config.proxy.read_port)
+    assert.equal(await shown(reader, 'consistency'), 'causal')
+    await reader.end()
+  })
+
   test('a token tells another session what to see', async () => {
     await withClient(async writer => {
       await writer.query('insert into items values (2000)')

@@ -6,7 +6,7 @@ import type { ClientHost } from '../client/client-host.ts'
 import type { DeferredBegin } from '../client/deferred-begin.ts'
 import type { PooledClient } from '../client/pooled-checkout.ts'
 import type { ServerConnection } from '../server.ts'
-import { explainsElsewhere, refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
+import { explainsElsewhere, queryThatShows, refusalOfSet, setsOwn, shownBy } from '../session/own-settings.ts'
 import { Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
 import { PassingEffects } from './pooled-effects.ts'
@@ -278,8 +278,11 @@ export class PooledRelay {
       const { queries } = this.#statements
       const effects = queries.effects ?? database.effectsOf(chunk, at, bodyEnd - 1)
       if (effects === noEffects) {
-        if (showsToken(chunk, at, bodyEnd - 1))
-          this.#passage.replace(at - headerBytes, bodyEnd, writeQuery(tokenQuery))
+        const shown = shownBy(chunk, at, bodyEnd - 1)
+        if (shown) {
+          const query = queryThatShows(shown, this.#passage.limits.consistency)
+          this.#passage.replace(at - headerBytes, bodyEnd, writeQuery(query))
+        }
       } else {
         const refusal = this.#ownRefusal(effects, at, bodyEnd) ?? this.#effects.note(effects)
         if (refusal) {

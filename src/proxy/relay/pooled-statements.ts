@@ -9,7 +9,14 @@ import {
   writeExecute,
   writeParse,
 } from '../../wire/messages.ts'
-import { explainsElsewhere, refusalOfSet, setsOwn, showsToken, tokenQuery } from '../session/own-settings.ts'
+import {
+  explainsElsewhere,
+  type OwnSetting,
+  queryThatShows,
+  refusalOfSet,
+  setsOwn,
+  shownBy,
+} from '../session/own-settings.ts'
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { contextOf } from '../session/reported.ts'
 import { nextMoment, Statement } from '../session/statements.ts'
@@ -123,15 +130,20 @@ export class PooledStatements {
       this.#passage.request(Owed.Refused, { refusal, refuses: syntaxError })
       return 'done'
     }
-    const isToken = showsToken(chunk, nameEnd + 1, bodyEnd - 3)
-    const statement = isToken ? new Statement(Buffer.from(`${tokenQuery}\0\0\0`), this.#context) : asked
+    const shown = shownBy(chunk, nameEnd + 1, bodyEnd - 3)
+    const statement = shown ? this.#showing(shown) : asked
     if (nameEnd > at) return this.#parseNamed(at, bodyEnd, chunk.toString('latin1', at, nameEnd), statement)
-    if (isToken) this.#passage.replace(at - headerBytes, bodyEnd, statement.parse(''))
-    const unnamed = isToken ? statement : this.#rewritten(statement, at, bodyEnd)
+    if (shown) this.#passage.replace(at - headerBytes, bodyEnd, statement.parse(''))
+    const unnamed = shown ? statement : this.#rewritten(statement, at, bodyEnd)
     if (unnamed === asked && this.#effects.isReadable && this.#behind.parse(unnamed, at)) return 'done'
     server.unnamed = unnamed
     this.#passage.request(Owed.Parse, session.parseUnnamed(unnamed, server))
     return 'done'
+  }
+
+  #showing(setting: OwnSetting): Statement {
+    const query = queryThatShows(setting, this.#passage.limits.consistency)
+    return new Statement(Buffer.from(`${query}\0\0\0`), this.#context)
   }
 
   /** What is set of pgherd's own must be what it can be. */

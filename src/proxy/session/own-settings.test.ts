@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { refusalOfSet, setsOwn, showsToken } from './own-settings.ts'
+import { refusalOfSet, setsOwn, shownBy } from './own-settings.ts'
 
 test('a SET of what cannot be is refused, everything else is the server’s', () => {
   for (const text of [
@@ -23,12 +23,14 @@ test('a SET of what cannot be is refused, everything else is the server’s', ()
     assert.ok(refusalOfSet(text)?.includes('pgherd.'), text)
 })
 
-test('names and the question for the token are known', () => {
+test('names and the questions for them are known', () => {
   assert.ok(setsOwn(['app.x', 'pgherd.route']))
   assert.ok(!setsOwn(['app.x', 'pgherdx.y']))
-  const asks = (text: string): boolean => showsToken(Buffer.from(text), 0, Buffer.byteLength(text))
-  assert.ok(asks('show pgherd.token'))
-  assert.ok(asks('SHOW pgherd.token ;'))
-  for (const text of ['show pgherd.route', 'select 1', 'sh', '', 'show pgherd.token, x'])
-    assert.ok(!asks(text), text)
+  const asked = (text: string): string | undefined => shownBy(Buffer.from(text), 0, Buffer.byteLength(text))
+  assert.equal(asked('show pgherd.token'), 'pgherd.token')
+  assert.equal(asked('SHOW pgherd.TOKEN ;'), 'pgherd.token')
+  assert.equal(asked('show pgherd.route'), 'pgherd.route')
+  assert.equal(asked('Show Pgherd.Consistency;'), 'pgherd.consistency')
+  for (const text of ['show pgherd.rout', 'show search_path', 'select 1', 'sh', '', 'show pgherd.token, x'])
+    assert.equal(asked(text), undefined, text)
 })

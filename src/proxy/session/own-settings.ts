@@ -1,4 +1,9 @@
-import { consistencyForms, parseConsistency } from '../../config/consistency.ts'
+import {
+  type Consistency,
+  consistencyForms,
+  parseConsistency,
+  writeConsistency,
+} from '../../config/consistency.ts'
 import { parseRouteWish } from '../../routing/hints.ts'
 import { readLsn } from '../../topology/lsn.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
@@ -9,6 +14,7 @@ export const ownSettings = {
   consistency: 'pgherd.consistency',
   token: 'pgherd.token',
 } as const
+export type OwnSetting = (typeof ownSettings)[keyof typeof ownSettings]
 
 const forms: Readonly<Record<string, { isValid: (value: string) => boolean; expected: string }>> = {
   [ownSettings.route]: {
@@ -69,18 +75,43 @@ export const explainsElsewhere: Buffer = writeErrorResponse({
 
 const longestShow = 64
 
-/** Whether `text[start, end)` is `SHOW pgherd.token`; costs a look at two letters for any other. */
-export function showsToken(text: Buffer, start: number, end: number): boolean {
+/** Which of these settings `text[start, end)` asks for by `SHOW`; costs a look at two letters for any other statement. */
+export function shownBy(text: Buffer, start: number, end: number): OwnSetting | undefined {
   if ((text[start]! | 0x20) !== 0x73 || (text[start + 1]! | 0x20) !== 0x68 || end - start > longestShow)
-    return false
-  return /^show\s+pgherd\.token\s*;?\s*$/i.test(text.toString('latin1', start, end))
+    return undefined
+  const name = /^show\s+(pgherd\.\w+)\s*;?\s*$/i.exec(text.toString('latin1', start, end))?.[1]?.toLowerCase()
+  return Object.values(ownSettings).find(each => each === name)
+}
+
+/**
+ * What answers SHOW of one of these. PostgreSQL does not know the name before the session has set it: what counts then
+ * is told, which for the consistency is that of the client's database and user.
+ */
+export function queryThatShows(setting: OwnSetting, consistency: Consistency): string {
+  switch (setting) {
+    case ownSettings.token:
+      return tokenQuery
+    case ownSettings.route:
+      return valueOr(setting, 'auto', 'auto|primary|replica')
+    case ownSettings.consistency:
+      return valueOr(setting, writeConsistency(consistency), 'strong|causal|eventual|bounded:[0-9]{1,9}(ms)?')
+    default:
+      return setting satisfies never
+  }
+}
+
+/** What the session has set, where it is one of `forms` (a regular expression); else what counts in its place. */
+function valueOr(setting: OwnSetting, otherwise: string, forms: string): string {
+  return `SELECT CASE WHEN value OPERATOR(pg_catalog.~*) '^[[:space:]]*(${forms})[[:space:]]*$'
+  THEN value ELSE '${otherwise}' END AS "${setting}"
+  FROM (SELECT pg_catalog.current_setting('${setting}', true) AS value) AS s`
 }
 
 /**
  * What answers `SHOW pgherd.token`: how far the server is, which is at least as far as whatever the session has written
  * or read. Another proxy's reads can be told to see as much. The header of an empty page does not count: `endOfRecords`.
  */
-export const tokenQuery = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+const tokenQuery = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
   THEN pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text
   ELSE (SELECT pg_catalog.upper(pg_catalog.to_hex(pg_catalog.div(n, 4294967296)::pg_catalog.int8) || '/' ||
       pg_catalog.to_hex(pg_catalog.mod(n, 4294967296)::pg_catalog.int8))

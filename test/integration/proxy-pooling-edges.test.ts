@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import type { Host } from '../../src/cli/host.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import {
@@ -13,7 +13,7 @@ import {
   writeQuery,
 } from '../../src/wire/messages.ts'
 import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
-import { connect, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { essence } from '../support/script.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -185,6 +185,126 @@ sameBothWays('currval and lastval never tell what another client has drawn', asy
   const answers = [await ask(a, 1, Q('insert into plain values (1)')), await ask(a, 1, Q('select lastval()'))]
   // What the proxy refuses comes without a description of columns.
   return answers.map(lines => lines.filter(line => !line.startsWith('T ')))
+})
+
+/** The same as `ask`, with all that errors say and where. */
+async function askInFull(
+  client: WireClient,
+  readyForQueries: number,
+  ...messages: Buffer[]
+): Promise<string[]> {
+  const from = client.received.length
+  const lines = await ask(client, readyForQueries, ...messages)
+  const errors = client.received.slice(from).filter(({ code }) => code === 'E')
+  const said = errors.map(({ body }) =>
+    ['M', 'P', 'D', 'H'].map(field => readErrorFields(body).get(field)).join('|'),
+  )
+  return [...lines, ...said]
+}
+
+/** A sequence that another client has drawn from on the connection that comes next, and a client that gets it. */
+async function afterADraw(
+  open: (parameters?: Record<string, string>) => Promise<WireClient>,
+): Promise<WireClient> {
+  const [client, other] = [await open(), await open()]
+  await ask(other, 1, Q('create sequence s; create table t (i int)'))
+  await ask(client, 1, Q('select 1'))
+  await ask(other, 1, Q("select nextval('s')"))
+  return client
+}
+
+const nope = "select 1, currval('nope')"
+
+for (const [what, request] of Object.entries({
+  'a simple query': [Q(nope)],
+  'a simple query with a semicolon': [Q(`${nope} ;\n`)],
+  'a simple query that cannot be parsed': [Q("select currval('s') frm x")],
+  'an unnamed statement': [P('', nope), B(''), D('P', ''), E, S],
+  'a named statement': [P('s1', nope), B('s1'), D('P', ''), E, S],
+  'a parameter': [P('', 'select currval($1::regclass)'), B('', 'nope'), E, S],
+})) {
+  sameBothWays(`currval of what is no sequence fails as with PostgreSQL: ${what}`, async open => {
+    const client = await afterADraw(open)
+    const answers = [await askInFull(client, 1, ...request), await ask(client, 1, Q('select 2'))]
+    for (const begin of ['begin', 'select 1; begin']) {
+      await ask(client, 1, Q(begin))
+      answers.push(
+        await askInFull(client, 1, ...request),
+        await askInFull(client, 1, ...request),
+        await ask(client, 1, Q('rollback')),
+      )
+    }
+    answers.push(
+      await askInFull(client, 3, Q("select 'before'"), ...request, Q("select 'after'")),
+      await askInFull(client, 2, Q(nope), P('', 'select 3'), B(''), E, S),
+    )
+    return answers
+  })
+}
+
+sameBothWays('a BEGIN that fails before currval of what is no sequence', async open => {
+  const client = await afterADraw(open)
+  return [
+    await ask(client, 1, Q('begin')),
+    await ask(client, 1, Q(nope)),
+    await ask(client, 1, Q('rollback')),
+  ]
+})
+
+describe('clients whose statements with currval fail by themselves', () => {
+  const clients: WireClient[] = []
+  const opening = async (user: string): Promise<WireClient> => {
+    const client = await WireClient.open(host.config.proxy.port, { user })
+    clients.push(client)
+    return client
+  }
+  const pins = async (user: string): Promise<string[]> => {
+    const rows = await query<{ user: string; pins: string }>(host.config.proxy.port, 'show pins', {
+      database: 'pgherd',
+    })
+    return rows.filter(row => row.user === user).map(row => row.pins)
+  }
+  const fail = async (client: WireClient): Promise<void> => {
+    const parameter = [P('', 'select currval($1::regclass)'), B('', 'nope'), E, S]
+    for (const request of [[Q(nope)], [P('', nope), B(''), E, S], parameter])
+      assert.match((await ask(client, 1, ...request)).join('\n'), /E ERROR 42P01/)
+  }
+
+  beforeEach(async () => {
+    await cluster.primary.query('drop schema public cascade; create schema public')
+  })
+  afterEach(() => {
+    for (const each of clients.splice(0)) each.close()
+  })
+
+  test('are not pinned, and are where the answer of another is right', async () => {
+    await cluster.primary.query('create role first superuser login; create sequence s')
+    const client = await opening('first')
+    await fail(client)
+    await ask(client, 1, Q("select nextval('s')"))
+    await fail(client)
+    assert.deepEqual(await pins('first'), [])
+    assert.deepEqual((await ask(client, 1, Q("select currval('s')"))).slice(1), [
+      'D \0\x01\0\0\0\x011',
+      'C SELECT 1\0',
+      'Z I',
+    ])
+    assert.deepEqual(await pins('first'), ['sequence'])
+  })
+
+  test('are not pinned, and are where another has been refused', async () => {
+    await cluster.primary.query('create role second superuser login')
+    const client = await afterADraw(() => opening('second'))
+    const draw = (): Promise<string[]> => ask(client, 1, Q("select nextval('s')"))
+    await fail(client)
+    await draw()
+    await fail(client)
+    await draw()
+    assert.deepEqual(await pins('second'), [])
+    assert.match((await ask(client, 1, Q("select currval('s')"))).join('\n'), /E ERROR 55000/)
+    await draw()
+    assert.deepEqual(await pins('second'), ['sequence'])
+  })
 })
 
 sameBothWays('what a function call by number sets stays with its client', async open => {

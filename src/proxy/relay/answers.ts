@@ -150,7 +150,7 @@ export class OwedAnswers {
    */
   failed(): void {
     this.#copyIn = false
-    if (isQuery(this.head)) return
+    if (isQuery(this.head)) return this.#failQuery()
     let discarded = false
     while (this.#count > 0) {
       if (this.head === Owed.Sync) return
@@ -158,6 +158,13 @@ export class OwedAnswers {
       discarded = true
     }
     this.discarding = true
+  }
+
+  /** It stays owed until its ReadyForQuery, but it is known what comes of it. */
+  #failQuery(): void {
+    const outcome = this.#outcomes[this.#head]
+    this.#outcomes[this.#head] = undefined
+    outcome?.failed?.(false)
   }
 
   /** ReadyForQuery has come: the request that it ends is answered, and whatever was before it. */

@@ -1,6 +1,7 @@
 import { isReadable, type SessionEffects, unreadEffects } from '../../sql/session-effects.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
 import type { Reported } from '../session/reported.ts'
+import type { Outcome } from './answers.ts'
 import type { Passage } from './pooled-passage.ts'
 
 /** Notes what the statements of pooled clients may leave behind on the server that they are on their way to. */
@@ -23,12 +24,12 @@ export class PassingEffects {
     return this.#readsEncoding
   }
 
-  /** A statement is on its way. Returns the ErrorResponse that its client gets instead, if it must not be run. */
-  note(effects: SessionEffects): Buffer | undefined {
+  /** A statement is on its way. Returns what depends on its end; with a `refusal`, it must not be run. */
+  note(effects: SessionEffects): Outcome | undefined {
     const { host, session } = this.#passage
     session.note(effects)
     if (effects.needsDatabase !== undefined) host.freeDatabase(effects.needsDatabase)
-    return this.#sequenceRefusal(effects)
+    return this.#noteSequences(effects)
   }
 
   /** It may be any statement: from now on the client keeps its server connection, and no more need be known. */
@@ -39,20 +40,37 @@ export class PassingEffects {
 
   /**
    * What a session has drawn from sequences stays on the server connection where it was. An error is better than what
-   * another client has drawn; from then on, who draws from sequences in this database keeps its connection.
+   * another client has drawn; from then on, who draws from sequences in this database keeps its connection. A statement
+   * that fails by itself relies on nothing.
    */
-  #sequenceRefusal(effects: SessionEffects): Buffer | undefined {
+  #noteSequences(effects: SessionEffects): Outcome | undefined {
     if (!effects.writesSequenceState && !effects.readsSequenceState) return undefined
     const { client, database, server, session } = this.#passage
     const { user } = client
     if (effects.writesSequenceState) session.draws(server, database.sequenceReaders.has(user))
     if (!effects.readsSequenceState) return undefined
-    database.noteSequenceReader(user)
-    if (!session.hasSequenceStateOn(server)) return sequenceRefusal
-    session.pinForGood('sequence')
-    return undefined
+    // The server tells that nothing was drawn.
+    if (session.hasNoSequenceStateOn(server)) return undefined
+    if (session.hasSequenceStateOn(server)) {
+      return {
+        succeeded: () => {
+          database.noteSequenceReader(user)
+          session.pinForGood('sequence')
+        },
+      }
+    }
+    return {
+      refusal: sequenceRefusal,
+      refuses: syntaxError,
+      failed: wasDiscarded => {
+        if (!wasDiscarded) database.noteSequenceReader(user)
+      },
+    }
   }
 }
+
+/** SQLSTATE of what the proxy sends in the place of what it refuses. */
+export const syntaxError = '42601'
 
 const sequenceRefusal = writeErrorResponse({
   severity: 'ERROR',

@@ -7,11 +7,12 @@ import type { DeferredBegin } from '../client/deferred-begin.ts'
 import type { PooledClient } from '../client/pooled-checkout.ts'
 import type { ServerConnection } from '../server.ts'
 import { explainsElsewhere, queryThatShows, refusalOfSet, setsOwn, shownBy } from '../session/own-settings.ts'
-import { Owed } from './answers.ts'
+import { Statement } from '../session/statements.ts'
+import { type Outcome, Owed } from './answers.ts'
 import type { Relayed } from './client-relay.ts'
-import { PassingEffects } from './pooled-effects.ts'
+import { PassingEffects, syntaxError } from './pooled-effects.ts'
 import { Passage, type Passed } from './pooled-passage.ts'
-import { PooledStatements, statementBytesMax, syntaxError } from './pooled-statements.ts'
+import { PooledStatements, statementBytesMax } from './pooled-statements.ts'
 
 const empty = Buffer.alloc(0)
 
@@ -118,11 +119,12 @@ export class PooledRelay {
     const hasNoSync = !isPrepared && (firstCode === Code.Query || firstCode === Code.FunctionCall)
     this.#forcesBarrier = hasNoSync
     this.#statements.begin(begun.statement, () => {
-      if (hasNoSync && !server.isClosed) this.#endFailedBegin()
+      if (hasNoSync && !server.isClosed) this.#endDiscarded('the transaction could not be begun')
     })
   }
 
-  #endFailedBegin(): void {
+  /** A Query is discarded because what was put before it has failed: `what`. */
+  #endDiscarded(what: string): void {
     const { client, host, server } = this.#passage
     if (this.isWhole && server.owed.ready === 1) {
       server.write(sync)
@@ -132,8 +134,7 @@ export class PooledRelay {
     // Of a request that is too long to be held back a part is still to come, or others have followed it: they would be
     // discarded without an answer. First the client is told what was wrong.
     host.timers.soon(() => {
-      if (client.server === server)
-        client.end('server_lost', `the transaction could not be begun on ${server.target.node}`)
+      if (client.server === server) client.end('server_lost', `${what} on ${server.target.node}`)
     })
   }
 
@@ -265,10 +266,10 @@ export class PooledRelay {
   #query(at: number): Passed {
     const { chunk, database, scanner, server, session } = this.#passage
     if (readHints(chunk, at, Math.min(chunk.length, at + scanner.bodyBytes))?.explain) {
-      this.#passage.replace(at - headerBytes, at + scanner.bodyBytes, failingQuery)
-      this.#passage.request(Owed.RefusedQuery, { refusal: explainsElsewhere, refuses: syntaxError })
-      return 'done'
+      const outcome = { refusal: explainsElsewhere, refuses: syntaxError }
+      return this.#refuseQuery(at, at + scanner.bodyBytes, outcome)
     }
+    let noted: Outcome | undefined
     const whole = this.#passage.whole(at, statementBytesMax)
     if (whole === 'wait') return 'wait'
     if (whole === 'too_long') session.pinForGood('long_statement')
@@ -284,11 +285,12 @@ export class PooledRelay {
           this.#passage.replace(at - headerBytes, bodyEnd, writeQuery(query))
         }
       } else {
-        const refusal = this.#ownRefusal(effects, at, bodyEnd) ?? this.#effects.note(effects)
-        if (refusal) {
-          this.#passage.replace(at - headerBytes, bodyEnd, failingQuery)
-          this.#passage.request(Owed.RefusedQuery, { refusal, refuses: syntaxError })
-          return 'done'
+        const refusal = this.#ownRefusal(effects, at, bodyEnd)
+        if (refusal) return this.#refuseQuery(at, bodyEnd, { refusal, refuses: syntaxError })
+        noted = this.#effects.note(effects)
+        if (noted?.refusal) {
+          this.#parseFirst(at, bodyEnd)
+          return this.#refuseQuery(at, bodyEnd, noted)
         }
         const { deallocates, discardsAll } = effects
         if (discardsAll || deallocates?.all === true) this.#forcesBarrier = true
@@ -298,8 +300,33 @@ export class PooledRelay {
     this.#queries = true
     session.dropUnnamed()
     server.unnamed = undefined
-    if (!this.#statements.queries.put(at, at + scanner.bodyBytes)) this.#passage.request(Owed.Query)
+    if (!this.#statements.queries.put(at, at + scanner.bodyBytes)) this.#passage.request(Owed.Query, noted)
     return 'done'
+  }
+
+  #refuseQuery(at: number, bodyEnd: number, outcome: Outcome): 'done' {
+    this.#passage.replace(at - headerBytes, bodyEnd, failingQuery)
+    this.#passage.request(Owed.RefusedQuery, outcome)
+    return 'done'
+  }
+
+  /**
+   * Before a Query is refused that is one statement, PostgreSQL says what is wrong with it: a table that does not exist,
+   * say. The Query behind a Parse that fails would be discarded, and no Sync follows it: it is given one then, and alone.
+   */
+  #parseFirst(at: number, bodyEnd: number): void {
+    const { chunk, server, session } = this.#passage
+    if (/;\s*[^\s]/.test(chunk.toString('latin1', at, bodyEnd - 1))) return
+    const statement = new Statement(Buffer.concat([chunk.subarray(at, bodyEnd), noParameters]))
+    session.dropUnnamed()
+    server.unnamed = undefined
+    this.#forcesBarrier = true
+    this.#passage.putBefore(at - headerBytes, statement.parse(''))
+    this.#passage.request(Owed.OwnParse, {
+      failed: wasDiscarded => {
+        if (!wasDiscarded && !server.isClosed) this.#endDiscarded('the statement could not be parsed')
+      },
+    })
   }
 }
 
@@ -322,6 +349,7 @@ function endsRequest(code: number): boolean {
 const largeObjectFunctions = new Set([
   715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172,
 ])
+const noParameters = Buffer.alloc(2)
 const failingQuery = writeQuery('pgherd refuses what stood here')
 
 function printable(code: number): string {

@@ -20,16 +20,14 @@ import {
 import type { NamedStatement } from '../session/pooled-session.ts'
 import { contextOf } from '../session/reported.ts'
 import { nextMoment, Statement } from '../session/statements.ts'
-import { Owed } from './answers.ts'
-import type { PassingEffects } from './pooled-effects.ts'
+import { type Outcome, Owed } from './answers.ts'
+import { type PassingEffects, syntaxError } from './pooled-effects.ts'
 import type { Passage, Passed } from './pooled-passage.ts'
 import { PreparedBehind, PreparedThere } from './pooled-prepared.ts'
 import { PreparedQueries } from './pooled-queries.ts'
 
 /** The longest statement that is looked through; a longer one keeps its client on its server connection. */
 export const statementBytesMax = 1024 * 1024
-/** SQLSTATE of what the proxy sends in the place of what it refuses. */
-export const syntaxError = '42601'
 /** The names in Bind, Describe and Close. PostgreSQL's own names have at most 63 bytes, drivers' are not much longer. */
 const namesBytesMax = 8192
 const empty = Buffer.alloc(0)
@@ -222,21 +220,38 @@ export class PooledStatements {
       if (refused) return refused
     }
     this.#bound = known && { portal: chunk.toString('latin1', at, portalEnd), known }
-    const refusal = statement && this.#noteEffects(statement)
-    const refused = refusal && this.#refuse(at, refusal)
-    if (refused) return refused
-    if (statement && isUnnamed) {
-      const outcome = this.#behind.outcomeOfBind(statement)
-      if (this.#behind.isPrepared(statement)) this.#bindTo(statement, at, portalEnd, nameEnd)
-      else this.#bringUnnamed(at - headerBytes)
-      this.#passage.request(Owed.Bind, outcome)
+    const noted = statement && this.#noteEffects(statement)
+    if (!noted?.refusal) {
+      this.#passBind(at, portalEnd, nameEnd, statement, noted)
       return 'done'
     }
-    if (isUnnamed) this.#bringUnnamed(at - headerBytes)
-    else if (statement) this.#bindTo(statement, at, portalEnd, nameEnd)
-    else this.#hideOwnName(at, portalEnd, nameEnd)
-    this.#passage.request(Owed.Bind)
+    const whole = this.#passage.whole(at, statementBytesMax)
+    if (whole === 'wait') return 'wait'
+    // What is wrong with its values the server says before.
+    if (whole === 'whole') this.#passBind(at, portalEnd, nameEnd, statement)
+    this.#passage.putBefore(whole === 'whole' ? at + bodyBytes : at - headerBytes, sureError)
+    this.#passage.request(Owed.Refused, noted)
+    if (whole === 'too_long') this.#passage.request(Owed.Bind)
     return 'done'
+  }
+
+  /** `noted`: what depends on whether what is bound can be run. */
+  #passBind(
+    at: number,
+    portalEnd: number,
+    nameEnd: number,
+    statement: Statement | undefined,
+    noted?: Outcome,
+  ): void {
+    if (nameEnd > portalEnd + 1) {
+      if (statement) this.#bindTo(statement, at, portalEnd, nameEnd)
+      else this.#hideOwnName(at, portalEnd, nameEnd)
+      return this.#passage.request(Owed.Bind, noted)
+    }
+    const outcome = statement && this.#behind.outcomeOfBind(statement)
+    if (statement && this.#behind.isPrepared(statement)) this.#bindTo(statement, at, portalEnd, nameEnd)
+    else this.#bringUnnamed(at - headerBytes)
+    this.#passage.request(Owed.Bind, noted ?? outcome)
   }
 
   /** Its names have not come as a whole. Those that are too long are nobody's. */
@@ -250,7 +265,7 @@ export class PooledStatements {
     return 'done'
   }
 
-  #noteEffects(statement: Statement): Buffer | undefined {
+  #noteEffects(statement: Statement): Outcome | undefined {
     if (!this.#effects.isReadable) {
       this.#effects.noteUnread()
       return undefined
@@ -546,7 +561,8 @@ const planChanged = writeErrorResponse({
   // Drivers prepare the statement anew by themselves when they see it.
   routine: 'RevalidateCachedQuery',
 })
-const sureError = writeParse('', 'pgherd refuses what stood here', [])
+/** With a name, so that the unnamed statement stays. */
+const sureError = writeParse('pgherd_refused', 'pgherd refuses what stood here', [])
 
 function named(code: number, name: string): Buffer {
   const message = Buffer.allocUnsafe(headerBytes + 1 + name.length + 1)

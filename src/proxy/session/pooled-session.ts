@@ -258,7 +258,7 @@ export class PooledSession {
 
   /** A statement is on its way that may draw from a sequence. With `keeps` the session stays where that happens. */
   draws(server: ServerConnection, keeps: boolean): void {
-    const isFirst = this.#drawnOn === undefined && server.sequenceOwner === undefined
+    const isFirst = this.hasNoSequenceStateOn(server)
     this.#drawnOn = isFirst || keeps || this.hasSequenceStateOn(server) ? server : 'several'
     server.sequenceOwner = this
     if (keeps) this.pinForGood('sequence')
@@ -267,6 +267,11 @@ export class PooledSession {
   /** Whether all that it has drawn, and nothing that others have since, is what this server connection tells. */
   hasSequenceStateOn(server: ServerConnection): boolean {
     return this.#drawnOn === server && server.sequenceOwner === this
+  }
+
+  /** Whether neither it nor anybody on this server connection has drawn anything. */
+  hasNoSequenceStateOn(server: ServerConnection): boolean {
+    return this.#drawnOn === undefined && server.sequenceOwner === undefined
   }
 
   // Named prepared statements.

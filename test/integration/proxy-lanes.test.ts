@@ -23,7 +23,7 @@ import {
   type Value,
   withProxy,
 } from '../support/lanes.ts'
-import { query, startTestCluster, type TestCluster } from '../support/postgres.ts'
+import { connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import type { WireClient } from '../support/wire-client.ts'
 
@@ -370,5 +370,42 @@ test('where lanes are off nothing is shared', async () => {
     await untilShared(proxy.host, () =>
       Promise.all(others.map(client => answerTo(client, simple('select 1')))),
     )
+  })
+})
+
+test('SHOW LANES tells which there are, what they have done, and what they work on', async () => {
+  await withProxy(cluster, {}, async proxy => {
+    const { host, port } = proxy
+    const lanes = (): Promise<Record<string, unknown>[]> =>
+      query(port, 'show lanes', { database: 'pgherd', user: 'operator' })
+    assert.deepEqual(await lanes(), [])
+    const client = await proxy.open()
+    const read = simple('select t from numbers where n = 7')
+    await untilShared(host, () => answerTo(client, read), 3)
+    const [lane, ...others] = await lanes()
+    assert.ok(lane)
+    assert.deepEqual(others, [])
+    const { database, user, node, state, units, clients, head_ms, worker } = lane
+    assert.deepEqual(
+      [database, user, node, state, units, clients, head_ms, worker],
+      ['postgres', 'postgres', 'a', 'open', 0, 0, '0', 0],
+    )
+    const answeredThere = Number(lane['answered'])
+    await until('it has answered all', async () => (await laneCounters(host)).shared === answeredThere)
+    const servers = await query(port, 'show servers', { database: 'pgherd', user: 'operator' })
+    assert.equal(servers.find(({ id }) => id === lane['id'])?.['remote_pid'], lane['server_pid'])
+
+    const locking = await connect(cluster.primary.port)
+    await locking.query('begin; lock table numbers')
+    const answered = answerTo(client, read)
+    await until(
+      'the server has worked on it for a while',
+      async () => Number((await lanes())[0]?.['head_ms']) > 50,
+    )
+    const [busy] = await lanes()
+    assert.deepEqual([busy?.['id'], busy?.['units'], busy?.['clients']], [lane['id'], 1, 1])
+    await locking.end()
+    assert.deepEqual(firstColumn(await answered), ['number 7'])
+    await until('it is given back to the pool', async () => (await lanes()).length === 0)
   })
 })

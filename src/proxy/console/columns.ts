@@ -84,6 +84,10 @@ export const tables = {
   ),
   dns_hosts: table('hostname ttl:int8 addrs'),
   dns_zones: table('zonename serial:int8 count:int4'),
+  lanes: ownTable(
+    `id:int4 database user node server_pid:int4 state units:int4 clients:int4 head_ms:int8 answered:int8
+     lane_limit:int4 since seconds:int4 worker:int4`,
+  ),
   lists: table('list items:int4'),
   mem: table('name size:int4 used:int4 free:int4 memtotal:int4'),
   nodes: ownTable(

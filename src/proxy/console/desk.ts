@@ -211,6 +211,7 @@ export class ConsoleDesk {
       case 'sockets':
       case 'active_sockets':
       case 'pins':
+      case 'lanes':
         return await this.#questions.ask({ what: table })
       case 'mem': {
         const { rows, missing } = await this.#questions.ask({ what: 'mem' })

@@ -4,7 +4,7 @@ import type { ConsoleErrorCode, RemoteCommand } from './commands.ts'
 /** What the control process asks a worker for the console. A database is one by the name that clients ask for. */
 export type Question =
   /** Rows of the tables of these names, the columns of pgherd's own among them. */
-  | { what: 'clients' | 'servers' | 'sockets' | 'active_sockets' | 'pins' | 'mem' }
+  | { what: 'clients' | 'servers' | 'sockets' | 'active_sockets' | 'pins' | 'lanes' | 'mem' }
   /** `PoolFacts` rows. */
   | { what: 'pools' }
   /** One row: clients, logins, server connections, and those of the clients that are of the console. */

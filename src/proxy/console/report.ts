@@ -1,6 +1,7 @@
 import type { Clock } from '../../runtime/clock.ts'
 import type { Timers } from '../../runtime/timers.ts'
 import { Client } from '../client/client.ts'
+import type { Lane } from '../lanes/lane.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { ServerConnection } from '../server.ts'
 import { type Row, shown } from './columns.ts'
@@ -55,6 +56,8 @@ export class Report {
         const pinned = [...this.#options.clients()].filter(client => reasonsOf(client).length > 0)
         return this.#sliced(pinned, client => this.#pinRow(client), tell)
       }
+      case 'lanes':
+        return this.#sliced(this.#lanes(), ([lane, limit, pool]) => this.#laneRow(lane, limit, pool), tell)
       case 'pools': {
         const { clients, pools, clock } = this.#options
         return tell(poolFacts(clients(), pools(), clock.nowMs()), true)
@@ -235,6 +238,34 @@ export class Report {
       Math.floor((clock.nowMs() - sinceMs) / 1000),
       ...splitAddress(client.address),
       applicationOf(client),
+      index,
+    ]
+  }
+
+  #lanes(): [Lane, number, Pool][] {
+    return [...this.#options.pools()].flatMap(pool =>
+      [...pool.lanes.withLimits()].map(([lane, limit]): [Lane, number, Pool] => [lane, limit, pool]),
+    )
+  }
+
+  #laneRow(lane: Lane, limit: number, pool: Pool): Row {
+    const { clock, index } = this.#options
+    const nowMs = clock.nowMs()
+    const { server } = lane
+    return [
+      this.#id(server),
+      shown(pool.database),
+      shown(pool.user),
+      server.target.node,
+      server.processId,
+      lane.stateName,
+      lane.count,
+      lane.clientCount,
+      Math.round(lane.headMs(nowMs)),
+      lane.answered,
+      limit,
+      this.#time(lane.sinceMs),
+      Math.floor((nowMs - lane.sinceMs) / 1000),
       index,
     ]
   }

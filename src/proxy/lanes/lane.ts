@@ -79,13 +79,18 @@ export class Lane {
   #beaten = 0
   /** Whether it is looked for units that take too long: see `Hedges`. */
   isWatched = false
+  /** Since when it is one. */
+  readonly sinceMs: number
   /** When it had nothing more to do. */
   idleSinceMs: number
+  /** Units that it has answered. */
+  answered = 0
 
   constructor(server: ServerConnection, events: LaneEvents) {
     this.server = server
     this.#events = events
-    this.idleSinceMs = events.nowMs()
+    this.sinceMs = events.nowMs()
+    this.idleSinceMs = this.sinceMs
     this.#answers = new AnswerReader(server, this.#units, {
       onAnswered: (head, isFirst, nowMs) => this.#onAnswered(head, isFirst, nowMs),
       onRead: (answered, nowMs) => this.#onRead(answered, nowMs),
@@ -117,6 +122,19 @@ export class Lane {
       !this.#isPaused &&
       this.server.unsentBytes < unsentBytesMax
     )
+  }
+
+  /** Clients that wait for an answer. */
+  get clientCount(): number {
+    let count = 0
+    for (let index = 0; index < this.#units.count; index++) if (this.#units.at(index).client) count++
+    return count
+  }
+
+  /** `held`: no unit joins until the head, a cancel request or a client that does not read is done. */
+  get stateName(): 'open' | 'held' | 'closing' {
+    if (this.#isClosing || this.#isOver) return 'closing'
+    return this.isOpen ? 'open' : 'held'
   }
 
   /** It was lost, or has gone back to its pool. */
@@ -247,6 +265,7 @@ export class Lane {
   /** All of a piece is read, by which so many units were answered. */
   #onRead(answered: number, nowMs: number): void {
     if (answered > 0) {
+      this.answered += answered
       this.#events.onAnswered(answered - this.#beaten, this.#answeredMs, nowMs)
       this.#answeredMs = 0
       this.#beaten = 0

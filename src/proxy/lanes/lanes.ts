@@ -74,6 +74,13 @@ export class Lanes {
     for (const { lanes } of this.#groups.values()) yield* lanes
   }
 
+  /** Each with how many there may be of those with its settings now. */
+  *withLimits(): Iterable<[lane: Lane, limit: number]> {
+    for (const { lanes, limit } of this.#groups.values()) {
+      for (const lane of lanes) yield [lane, limit.value]
+    }
+  }
+
   /**
    * The lane for a unit of a session with these settings; undefined when it should have a connection of its own,
    * which may become a lane afterwards.

@@ -101,7 +101,11 @@ describe('settings of the fleet', () => {
     )
     assert.deepEqual(await values(), { 'proxy.lanes': 'on' })
     const again = await config('unset', 'proxy.query_wait_timeout')
-    assert.match(again.out, /\(nothing had to be changed, revision \d+\)/)
+    assert.match(
+      again.out,
+      /^proxy.query_wait_timeout was not set for the fleet; .*\(nothing had to be changed, revision \d+\)/,
+    )
+    assert.equal(again.err, '')
   })
 
   test('that are wrong are refused with what to do, before anything is written', async () => {
@@ -115,7 +119,17 @@ describe('settings of the fleet', () => {
       '',
     ])
     assert.deepEqual(await values(), { 'proxy.lanes': 'on' })
-    assert.match((await run(2, ['config', 'set', 'proxy.lanes'])).err, /Expected KEY=VALUE/)
+    assert.equal(
+      (await run(2, ['config', 'set', 'proxy.lanes'])).err,
+      'error: `proxy.lanes` has no value\nhint: write proxy.lanes=on; it must be one of `on`, `off`\n',
+    )
+    const apart = await run(2, ['config', 'set', 'proxy.default_pool_size', '7', 'proxy.lanes=on'])
+    assert.match(apart.err, /^error: `proxy.default_pool_size` has no value\nhint: write .*pool_size=7; /)
+    assert.match(
+      (await run(2, ['config', 'set', 'proxy.lanse'])).err,
+      /is not a known key\nhint: did you mean/,
+    )
+    assert.match((await run(2, ['config', 'set', '=1'])).err, /has no key\nhint: write KEY=VALUE, as in /)
     const long = ['config', 'set', 'proxy.lanes=off', '--reason', 'x'.repeat(1001)]
     assert.match((await run(2, long)).err, /Expected at most 1000 characters/)
   })
@@ -251,5 +265,34 @@ describe('settings of the fleet', () => {
       const [, file = ''] = /text is in (.*)\. VISUAL/.exec(failed.err) ?? []
       rmSync(join(file, '..'), { recursive: true })
     })
+  })
+
+  test('what is not set for the fleet is said to be so, and where it is set instead', async () => {
+    await config('set', 'proxy.default_pool_size=30', 'proxy.databases.app.pool_size=5', 'proxy.lanes=on')
+    const both = await run(
+      0,
+      ['-c', 'p.yaml', 'config', 'unset', 'proxy.default_pool_size', 'proxy.pool_mode', 'proxy.lanes'],
+      { PGHERD_PROXY_POOL_MODE: 'session' },
+    )
+    assert.match(
+      both.out,
+      /^proxy.default_pool_size, proxy.lanes are not set; proxy.pool_mode was not set for the fleet; /,
+    )
+    assert.equal(
+      both.err,
+      'warning: proxy.pool_mode is set by PGHERD_PROXY_POOL_MODE, not for the fleet (change it there)\n',
+    )
+    const file = await run(0, ['-c', 'p.yaml', 'config', 'unset', 'proxy.lanes'])
+    assert.equal(file.err, 'warning: proxy.lanes is set by p.yaml:1, not for the fleet (change it there)\n')
+    const wrong = ['proxy.lanse', 'proxy.databases.app.pool_sise', 'proxy.port']
+    assert.deepEqual((await run(2, ['config', 'unset', ...wrong])).err.split('\n').slice(0, -2), [
+      'command line: `proxy.lanse` is not a known key',
+      '  hint: did you mean `lanes`?',
+      'command line: `proxy.databases.app.pool_sise` is not a known key',
+      '  hint: did you mean `proxy.databases.app.pool_size`?',
+      'command line: `proxy.port` is not a setting of the whole fleet: it counts from the start of a process on',
+      '  hint: it is only set in the configuration of each proxy',
+    ])
+    assert.match((await config('unset', 'proxy.databases.my.own')).out, /my\.own was not set for the fleet/)
   })
 })

@@ -8,10 +8,12 @@ import {
   writtenFleet,
 } from './fleet.ts'
 import type { Finding } from './issues.ts'
-import { dotted, type Field, fieldAt, type KeyPath, sectionAt } from './keys.ts'
+import { dotted, type Field, fieldAt, type KeyPath, sectionAt, valueAt } from './keys.ts'
 import { fromText } from './layers.ts'
-import { loadConfig } from './load.ts'
+import { loadConfig, type Origin, type Origins } from './load.ts'
 import { type Problem, sortProblems } from './problem.ts'
+import type { Config } from './schema.ts'
+import { didYouMean, nearest } from './suggest.ts'
 
 /** One setting of a fleet, or one entry of a mapping such as `proxy.databases.app.pool_size`, as it was asked for. */
 export interface FleetChange {
@@ -37,7 +39,14 @@ export function changeFleet(before: FleetValues, changes: readonly FleetChange[]
     // What another version has set can be taken out by name.
     if (!setting && text === undefined && Object.hasOwn(values, key)) delete values[key]
     if (!path || !setting) {
-      if (text !== undefined || !Object.hasOwn(before, key)) findings.push(strangerFinding(key)!)
+      if (text !== undefined) findings.push(strangerFinding(key)!)
+      else if (!Object.hasOwn(before, key)) findings.push({ ...strangerFinding(key)!, ...hintToUnset(key) })
+      continue
+    }
+    const misspelt =
+      text === undefined && !isFleetValue(before, key) ? entryFinding(setting, path) : undefined
+    if (misspelt) {
+      findings.push(misspelt)
       continue
     }
     touched.add(setting)
@@ -49,6 +58,46 @@ export function changeFleet(before: FleetValues, changes: readonly FleetChange[]
   findings.push(...reading.findings)
   if (findings.length > 0) return { problems: findings.map(problemOf) }
   return { values: { ...values, ...writtenFleet(reading) } }
+}
+
+/** The setting of the fleet, or the key within an entry of a mapping, that is meant by `key`. */
+export function fleetField(key: string): Field | undefined {
+  const path = fleetPath(key)
+  return path && fieldAt(path)
+}
+
+/** Whether the values of a fleet have this setting, or this entry of a mapping. */
+export function isFleetValue(values: FleetValues, key: string): boolean {
+  const path = fleetPath(key)
+  const setting = path && fleetKeyOf(path)
+  if (!setting) return Object.hasOwn(values, key)
+  return valueAt(values[setting], path.slice(setting.split('.').length)) !== undefined
+}
+
+/** What a configuration says itself of a setting of the fleet, or of an entry of a mapping; undefined for nothing. */
+export function ownOrigin(config: Config, origins: Origins, key: string): Origin | undefined {
+  const path = fleetPath(key)
+  const setting = path && fleetKeyOf(path)
+  return setting && valueAt(config, path) !== undefined ? origins.get(setting) : undefined
+}
+
+/** What is wrong with the way to an entry of a mapping when its last part is not, but may be meant to be, a key there. */
+function entryFinding(setting: string, path: KeyPath): Finding | undefined {
+  const depth = setting.split('.').length
+  const name = String(path[depth] ?? '')
+  const cut = name.lastIndexOf('.')
+  if (path.length !== depth + 1 || cut <= 0) return undefined
+  const known = sectionAt([...path.slice(0, depth), 'name'])?.keys ?? []
+  const near = nearest(name.slice(cut + 1), known).map(each => `${setting}.${name.slice(0, cut)}.${each}`)
+  if (near.length === 0) return undefined
+  return { path, at: 'key', message: 'is not a known key', hint: didYouMean(near) }
+}
+
+/** A setting that is known, but is none of the fleet. */
+function hintToUnset(key: string): { hint?: string } {
+  return fieldAt(key.split('.'))?.pattern === key
+    ? { hint: 'it is only set in the configuration of each proxy' }
+    : {}
 }
 
 /** Reads the values of a fleet from a text in the form of a configuration file. `file` names it in problems. */

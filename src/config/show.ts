@@ -33,7 +33,8 @@ export function effectiveConfig(config: Config, origins: Origins): Effective {
   return effective
 }
 
-function originText(origin: Origin | undefined): string {
+/** As `pgherd config show` writes it: `pgherd.yaml:12`, `PGHERD_CLUSTER`, `--port`. */
+export function originText(origin: Origin | undefined): string {
   if (origin === undefined || origin.kind === 'default') return 'default'
   if (origin.kind === 'fleet') return 'fleet'
   return origin.kind === 'file' ? `${origin.file}:${origin.line}` : origin.name

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { fleetField } from './fleet-changes.ts'
 import { configJsonSchema } from './json-schema.ts'
 import { fields, isInElement, sections } from './keys.ts'
 import { loadConfig } from './load.ts'
@@ -20,6 +21,18 @@ test('every key is described once, and no two share a variable', () => {
     if (meta.file === 'secret') assert.match(pattern, /_file$/)
   }
   for (const { pattern, description } of sections.slice(1)) assert.match(description, /^\S.*\.$/, pattern)
+})
+
+test('what is marked as a setting of the fleet can be set for it, and nothing else', () => {
+  const markdown = referenceMarkdown()
+  const sectionOf = (title: string): string => markdown.split(`\n## ${title}\n`)[1]?.split('\n## ')[0] ?? ''
+  for (const { name, pattern, section } of fields) {
+    const text = sectionOf(section === '' ? 'Top level' : `\`${section.replace('.*', '.<name>')}\``)
+    const row = text.split('\n').find(line => line.startsWith(`| \`${name}\` |`))
+    assert.ok(row, pattern)
+    const isMarked = row.includes(' | live, fleet | ')
+    assert.equal(fleetField(pattern.replace('*', 'app')) !== undefined, isMarked, pattern)
+  }
 })
 
 test('the sample is valid and changes nothing, and has every key', () => {

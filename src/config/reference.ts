@@ -1,4 +1,4 @@
-import { isFleetField } from './fleet.ts'
+import { fleetKeyOf } from './fleet.ts'
 import { type Field, fields, type Section, sections } from './keys.ts'
 import { commandVariables } from './schema.ts'
 import { oneLine } from './show.ts'
@@ -55,7 +55,8 @@ function sectionMarkdown({ pattern, description }: Section): string {
       `\`${field.name}\``,
       valueText(field),
       defaultText(field),
-      isFleetField(field) ? `${reload}, fleet` : reload,
+      // What stands in a mapping of the fleet can be set by itself as well: `proxy.databases.app.pool_size`.
+      fleetKeyOf(field.pattern.split('.')) !== undefined ? `${reload}, fleet` : reload,
       escaped(description),
       variable,
     ]

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { clientCounts, contestantsFor } from './measure.ts'
-import { readOptions } from './options.ts'
+import { readOptions, readVariant } from './options.ts'
 import { pickWorkloads } from './workloads/all.ts'
 
 test('lists, variants and builds are read', () => {
@@ -22,6 +22,22 @@ test('lists, variants and builds are read', () => {
     { name: 'off', settings: { 'proxy.lanes': 'off', 'proxy.default_pool_size': 5 } },
     { name: 'before', settings: {}, folder: '/tmp/before' },
   ])
+})
+
+test('a variant with a setting that pgherd does not take is refused, with what may be meant', () => {
+  const wrong: [setting: string, sentence: RegExp][] = [
+    ['proxy.lanse=off', /^`proxy\.lanse` is not a known key \(did you mean `lanes`\?\)\.$/],
+    ['lanes=off', /^`lanes` is not a known key \(did you mean `proxy\.lanes`/],
+    ['prxoy.lanes=off', /^`prxoy` is not a known key \(did you mean `proxy`\?\)/],
+    ['proxy.lanes=of', /^`proxy\.lanes` must be one of `on`, `off`, not `of`/],
+    ['proxy.default_pool_size=0', /^`proxy\.default_pool_size` must be a whole number from 1/],
+    ['proxy.port.number=1', /^`proxy\.port` must be a port .* not a mapping/],
+    ['proxy.lanes', /has not the form name=value/],
+  ]
+  for (const [setting, sentence] of wrong)
+    assert.throws(() => readVariant(`v:proxy.workers=2,${setting}`, []), { message: sentence }, setting)
+  const settings = { 'proxy.auth.query_user': 'postgres' }
+  assert.deepEqual(readVariant('v:proxy.auth.query_user=postgres', []), [{ name: 'v', settings }])
 })
 
 test('rounds and seconds that are given go before those of --quick', () => {

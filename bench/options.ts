@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { parse } from 'yaml'
 import { peerNames } from './contestants/peers.ts'
+import { problemsOf } from './contestants/pgherd.ts'
 import { pickWorkloads, workloadNames } from './workloads/all.ts'
 import type { Workload } from './workloads/workload.ts'
 
@@ -60,7 +61,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
     .option(
       '--variant <name:key=value,...>',
       'pgherd once more with other settings, such as no-lanes:proxy.lanes=off; may be repeated',
-      variant,
+      readVariant,
       [],
     )
     .option(
@@ -138,13 +139,23 @@ function peerPath(text: string, before: Record<string, string>): Record<string, 
 }
 
 /** Values are read as the configuration file has them: `off` is a text, 5 a number. */
-function variant(text: string, before: Variant[]): Variant[] {
+export function readVariant(text: string, before: Variant[]): Variant[] {
   const { name, rest } = split(text, ':')
-  const settings = names(rest).map(setting => {
-    const { name: key, rest: value } = split(setting, '=', /^[a-z_]+(\.[a-z_]+)+$/)
+  const entries = names(rest).map(setting => {
+    const { name: key, rest: value } = split(setting, '=', /^[a-z_]+(\.[a-z_]+)*$/)
     return [key, parse(value) as unknown] as const
   })
-  return [...before, { name, settings: Object.fromEntries(settings) }]
+  const settings = Object.fromEntries(entries)
+  checkSettings(settings)
+  return [...before, { name, settings }]
+}
+
+/** What pgherd would refuse when its turn comes is refused now. */
+function checkSettings(settings: Record<string, unknown>): void {
+  const problems = problemsOf(settings)
+  if (problems.length === 0) return
+  const sentences = problems.map(({ hint, message }) => `${message}${hint === undefined ? '' : ` (${hint})`}`)
+  throw new InvalidArgumentError(`${sentences.join('; ')}.`)
 }
 
 function build(text: string, before: Variant[]): Variant[] {

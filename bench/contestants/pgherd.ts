@@ -1,4 +1,7 @@
 import { join } from 'node:path'
+import { type FileContent, readFileFromDisk } from '../../src/config/files.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import type { Problem } from '../../src/config/problem.ts'
 import type { Contestant, Setup } from './contestant.ts'
 
 export interface PgherdBuild {
@@ -67,7 +70,37 @@ function configOf(build: PgherdBuild, setup: Setup): Record<string, unknown> {
   return config
 }
 
+/** Stands for whatever the setup will be. */
+const sample: Setup = {
+  dir: '',
+  ports: [1, 2, 3],
+  serverPort: 4,
+  replicaPorts: [],
+  usersFile: 'users',
+  verifier: '',
+  poolSize: 1,
+  clientsMax: 1,
+  login: 'trust',
+  keepsStatements: false,
+  workers: undefined,
+}
+
+/** What is wrong with the settings of a variant, in the configuration that they are run with. */
+export function problemsOf(settings: Record<string, unknown>): Problem[] {
+  const text = JSON.stringify(
+    configOf({ name: 'pgherd', version: '', main: '', settings, nodeOptions: [] }, sample),
+  )
+  const readFile = (path: string): FileContent =>
+    path === sample.usersFile ? { text: '', mode: 0o600 } : readFileFromDisk(path)
+  const loaded = loadConfig({ text, file: undefined, env: {}, readFile, hostName: 'bench' })
+  return loaded.ok ? [] : loaded.problems
+}
+
 function setDotted(target: Record<string, unknown>, [key, ...rest]: string[], value: unknown): void {
-  if (rest.length === 0) target[key!] = value
-  else setDotted((target[key!] ??= {}) as Record<string, unknown>, rest, value)
+  if (rest.length === 0) {
+    target[key!] = value
+    return
+  }
+  if (typeof target[key!] !== 'object') target[key!] = {}
+  setDotted(target[key!] as Record<string, unknown>, rest, value)
 }

@@ -218,6 +218,14 @@ function addProxyMetrics(
     },
   )
   total(
+    'pgherd_stale_refused_total',
+    'Requests of clients that keep their connection to a replica, which did not have in time what they must see.',
+    [],
+    metric => {
+      metric.inc(counters().routed.stale)
+    },
+  )
+  total(
     'pgherd_queries_prepared_total',
     'Simple queries that were run as prepared statements, with parameters in place of constants.',
     [],

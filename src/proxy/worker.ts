@@ -35,6 +35,7 @@ import { reviewMs } from './pool/balancer.ts'
 import { Director } from './pool/director.ts'
 import { Dispatcher } from './pool/dispatcher.ts'
 import { Gates } from './pool/gates.ts'
+import { KeptReads } from './pool/kept-reads.ts'
 import { LimitsCache, type PoolLimits, type PoolMode, serverDatabase } from './pool/limits.ts'
 import { poolGauges } from './pool-gauges.ts'
 import type { LoginFailure } from './relay/conversations.ts'
@@ -85,6 +86,7 @@ export class Worker implements ClientHost, StartupHost {
   readonly counters = new WorkerCounters()
   readonly startups = new StartupForms()
   readonly transactions: TransactionDesk
+  readonly kept: KeptReads
   readonly classes: StatementClasses
   readonly #options: WorkerOptions
   readonly #settings: WorkerSettings
@@ -210,6 +212,12 @@ export class Worker implements ClientHost, StartupHost {
       nowMs: () => this.clock.nowMs(),
       topology: () => dispatcher.topology,
       balancer: dispatcher.balancer,
+    })
+    this.kept = new KeptReads({
+      positions: dispatcher.positions,
+      countsWrites: () => dispatcher.countsWrites,
+      primary: () => dispatcher.primary,
+      demandOf: (client, hinted) => this.#director.demandOfKept(client, hinted),
     })
     this.#hedges = new Hedges({
       clock: this.clock,

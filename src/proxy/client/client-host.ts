@@ -6,6 +6,7 @@ import type { Database } from '../catalog/database.ts'
 import type { WorkerCounters } from '../counters.ts'
 import type { Lane } from '../lanes/lane.ts'
 import type { LaneUnit } from '../lanes/unit.ts'
+import type { KeptReads } from '../pool/kept-reads.ts'
 import type { PoolLimits, PoolMode } from '../pool/limits.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import type { ServerConnection } from '../server.ts'
@@ -40,6 +41,8 @@ export interface ClientHost {
   explain(client: Client, request: Buffer): Buffer | undefined
   /** Calls back with true when the node of `client`'s server has what it must see, as far as that can be told. */
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void
+  /** What clients must see who keep their server connection. */
+  readonly kept: KeptReads
   /** The client is about to learn that something may have been written: later reads have to see it. */
   noteWrite(): void
   /** Whether there is anybody whose reads might not see it. */

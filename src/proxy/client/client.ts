@@ -8,6 +8,7 @@ import {
   readyForQueryIdle,
   writeErrorResponse,
   writeParameterStatus,
+  writeParse,
   writeQuery,
 } from '../../wire/messages.ts'
 import type { Lane } from '../lanes/lane.ts'
@@ -15,11 +16,14 @@ import type { Learned } from '../lanes/learned.ts'
 import { Race, type RacingClient } from '../lanes/race.ts'
 import type { SharingClient } from '../lanes/sharing.ts'
 import type { LaneUnit } from '../lanes/unit.ts'
+import { staleError, staleMessage } from '../pool/kept-reads.ts'
 import type { PoolLimits } from '../pool/limits.ts'
 import { causalDemand, type Demand } from '../pool/positions.ts'
+import { Owed } from '../relay/answers.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
+import { syntaxError } from '../relay/pooled-statements.ts'
 import { firstRequestBytes, hasRequest } from '../relay/requests.ts'
 import { isLastingRefusal, isStandbyRefusal } from '../relay/server-relay.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
@@ -90,6 +94,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #isBehindBarrier = false
   /** Counts the waits for a node: one that is over is not heard of any more. */
   #turn = 0
+  /** The standby that it keeps has to replay first what its next request must see. */
+  #awaitsReplay = false
+  /** In its transaction on a standby it has asked for something that sees data. */
+  #hasLooked = false
 
   constructor(arrival: Arrival, host: ClientHost) {
     super(arrival, host)
@@ -228,7 +236,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
         this.keepAhead(chunk)
         return this.#lookInReading()
       }
-      if (!this.staysForOne) return this.#pass(chunk)
+      if (!this.staysForOne) {
+        return this.#take(this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk)
+      }
     }
     if (this.state === State.Closed) return
     if (this.state === State.Login) return this.#answer(chunk)
@@ -275,8 +285,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       return true
     }
     if (this.#lane) return this.#lane.cancel(this, done)
-    const isQueued = this.state === State.Waiting || this.state === State.Held
-    if (isQueued && this.isGreeted && this.session) this.#cancelAhead()
+    if (this.#awaitsReplay) this.#cancelKept()
+    else if (this.isGreeted && this.session && (this.state === State.Waiting || this.isHeld)) {
+      this.#cancelAhead()
+    }
     done()
     return false
   }
@@ -630,7 +642,12 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     } else if (this.session && this.session.told !== server.reported) {
       this.#tellUntold(this.session.told, server.reported)
     }
-    this.#goOn()
+    // Where a pooled client's request goes was looked at before.
+    if (!this.session || !this.hasAhead) return this.#goOn()
+    const first = this.#takeNext()
+    if (this.route === 'replica') this.#hasLooked = !this.host.kept.seesNothing(first)
+    this.#pass(first)
+    this.#goOnReading()
   }
 
   /** Goes on with `server`, the old one or a new one. */
@@ -644,8 +661,12 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** What came meanwhile is passed on, and the client is read from again. */
   #goOn(): void {
-    if (this.hasAhead) this.#pass(this.#takeNext())
+    if (this.hasAhead) this.#take(this.#takeNext())
     else this.#restIfNothingIsDue()
+    this.#goOnReading()
+  }
+
+  #goOnReading(): void {
     if (this.state !== State.Active) return
     this.link.resume()
     if (!this.isHalfClosed) return
@@ -660,6 +681,108 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (bytes === undefined || bytes === all.length) return all
     this.ahead = all.subarray(bytes)
     return all.subarray(0, bytes)
+  }
+
+  // On a standby that it keeps.
+
+  /** Passes on what has come; on a standby not before that shows what it must see. */
+  #take(piece: Buffer): void {
+    const server = this.#server
+    if (this.route === 'primary' || !server || this.#maySee(piece, server)) return this.#pass(piece)
+    const behind = this.takeAhead()
+    this.keepAhead(piece)
+    if (behind.length > 0) this.keepAhead(behind)
+    // While something is on the way nobody knows whether a transaction is open: it is looked at when that is answered.
+    if (!server.isBusy) this.#awaitReplay(server)
+  }
+
+  /** In a transaction the first statement decides: its locks and its snapshot can keep the standby from going on. */
+  #maySee(piece: Buffer, server: ServerConnection): boolean {
+    const { kept } = this.host
+    const { isBusy, status } = server
+    // It goes on with what was begun.
+    if (!this.#isAtBoundary || server.unsynced || server.owed.discarding || server.owed.isCopyIn) return true
+    if (this.replication || (!isBusy && status === TransactionStatus.Failed)) return true
+    const hasLooked = server.isInTransaction && this.#hasLooked
+    if (hasLooked && !isBusy) return true
+    const looks = !kept.seesNothing(piece)
+    if (looks && !kept.isFresh(this, server, piece)) return false
+    if (!hasLooked) this.#hasLooked = looks
+    return true
+  }
+
+  #awaitReplay(server: ServerConnection): void {
+    const { session } = this
+    // What keeps it no more can be looked for elsewhere.
+    if (session && !session.isPinned && !session.isDirty && server.isAtRest)
+      return this.#detach(session, server)
+    this.hold()
+    this.#awaitsReplay = true
+    const turn = ++this.#turn
+    this.host.kept.whenFresh(this, server, isFresh => {
+      if (turn !== this.#turn || !this.isHeld || server.isClosed) return
+      this.#awaitsReplay = false
+      if (isFresh) this.#passFirst()
+      else {
+        this.host.counters.routed.stale++
+        this.#refuseFirst(server, staleError(this, server))
+      }
+    })
+  }
+
+  /** What came behind it may have to see more. */
+  #passFirst(): void {
+    const bytes = firstRequestBytes(this.ahead) ?? this.ahead.length
+    const all = this.takeAhead()
+    if (bytes < all.length) this.ahead = all.subarray(bytes)
+    this.state = State.Active
+    this.#hasLooked = true
+    this.#pass(all.subarray(0, bytes))
+    this.#takeKept()
+  }
+
+  /** Answers the first request that waits in the place of its server; a transaction fails by it. */
+  #refuseFirst(server: ServerConnection, error: Buffer): void {
+    const bytes = firstRequestBytes(this.ahead)
+    if (bytes === undefined) return this.#refusePart(server, error)
+    const all = this.takeAhead()
+    if (bytes < all.length) this.ahead = all.subarray(bytes)
+    if (!server.isInTransaction) return this.#goOnRefused(error, readyForQueryIdle)
+    server.ask(failing, 1, () => {
+      if (this.isHeld && !server.isClosed) this.#goOnRefused(error, readyForQueryFailed)
+    })
+  }
+
+  /** The rest of the request may only come when this is answered: the server fails first, and discards what follows. */
+  #refusePart(server: ServerConnection, error: Buffer): void {
+    const first = this.ahead[0]
+    if (first === Code.Query || first === Code.FunctionCall) {
+      return this.end('no_route', staleMessage(server.target.node))
+    }
+    server.write(failingParse)
+    server.request(Owed.Refused, this.host.clock.nowMs(), { refusal: error, refuses: syntaxError })
+    this.state = State.Active
+    this.#pass(this.takeAhead())
+    this.#goOnReading()
+  }
+
+  #goOnRefused(error: Buffer, ready: Buffer): void {
+    this.#tell(Buffer.concat([error, ready]))
+    this.state = State.Active
+    this.#goOn()
+  }
+
+  #cancelKept(): void {
+    if (firstRequestBytes(this.ahead) === undefined) return
+    this.#turn++
+    this.#awaitsReplay = false
+    this.#refuseFirst(this.#server!, cancelledKept)
+  }
+
+  /** What was kept back is looked at when what was before it is answered. */
+  #takeKept(): void {
+    if (this.hasAhead && this.state === State.Active && !this.#isBehindBarrier) this.#take(this.takeAhead())
+    this.#goOnReading()
   }
 
   // Relay.
@@ -724,10 +847,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (session.isDirty) return settle(this, server, this.host)
     if (!session.isPinned) return this.#detach(session, server)
     session.told = server.reported
-    if (this.staysForOne) {
-      this.staysForOne = false
-      if (this.hasAhead) return this.#pass(this.takeAhead())
-    }
+    this.staysForOne = false
+    if (this.hasAhead) return this.#takeKept()
     if (this.leaving) this.host.onRest(this)
   }
 
@@ -744,7 +865,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!idle) return this.#lookInTransaction()
     if (this.session) {
       if (this.state === State.Active && this.#isAtBoundary) this.#onPooledRest(this.#server!)
-    } else if (this.leaving) this.host.onRest(this)
+    } else if (this.hasAhead) this.#takeKept()
+    else if (this.leaving) this.host.onRest(this)
   }
 
   // In a transaction.
@@ -752,10 +874,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** A transaction is open, and what was asked in it may have been answered. */
   #lookInTransaction(): void {
     if (this.readsOnly) return this.#lookInReading()
+    if (this.#server?.isBusy !== false) return
     // What was to be alone has begun it.
-    if (!this.staysForOne || this.#server?.isBusy !== false) return
     this.staysForOne = false
-    if (this.hasAhead && this.state === State.Active) this.#pass(this.takeAhead())
+    if (this.hasAhead) this.#takeKept()
   }
 
   /**
@@ -936,12 +1058,16 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 }
 
 const rollback = writeQuery('ROLLBACK')
-const cancelled = writeErrorResponse({
-  severity: 'ERROR',
-  code: '57014',
-  message: 'canceling statement due to user request',
-  detail: 'It was waiting for a server connection.',
-})
+const failing = writeQuery('pgherd has refused a statement')
+const failingParse = writeParse('pgherd_refused', 'pgherd has refused a statement', [])
+const cancelled = cancelledWhile('It was waiting for a server connection.')
+const cancelledKept = cancelledWhile('It was waiting for a replica.')
+
+function cancelledWhile(detail: string): Buffer {
+  const message = 'canceling statement due to user request'
+  return writeErrorResponse({ severity: 'ERROR', code: '57014', message, detail })
+}
+
 const outcomeUnknown = {
   sqlstate: '08007',
   detail: 'Whether the running request took effect is not known.',

@@ -112,10 +112,12 @@ export class Director {
 
   /** On the port for reads everything goes to a replica; a read by itself, so that the next one is looked at again. */
   #read(client: Client, request: Buffer, wish: Wish, limits: PoolLimits): Demand {
+    const { sharing } = this.#options
     const knowledge = this.#options.knowledgeOf(client.database)
-    const reads = this.#options.sharing.examine(client, request, knowledge) === undefined
+    const reads = sharing.examine(client, request, knowledge) === undefined
     client.staysForOne = reads && !client.begun
-    return demandOf(wish, undefined, limits)
+    const hinted = client.begun ? undefined : sharing.hints(request)?.consistency
+    return demandOf(wish, hinted, limits)
   }
 
   /** What a request has to see that may go to a replica; undefined for one that goes to the primary. */
@@ -149,6 +151,12 @@ export class Director {
     client.staysForOne = !begun
     client.readsOnly = begun !== undefined
     return demand
+  }
+
+  /** What a request must see of a client that keeps its server connection, which says this of itself or nothing. */
+  demandOfKept(client: Client, hinted: Consistency | undefined): Demand {
+    const wish = this.#wishOf(client.session?.settings ?? client.startup.settings)
+    return demandOf(wish, hinted, this.#options.limitsOf(client))
   }
 
   /** Whether a request in a transaction that only reads can be run on the replica of its client. */

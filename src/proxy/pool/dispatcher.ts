@@ -94,7 +94,7 @@ export class Dispatcher {
       timers: options.timers,
       writes: options.writes,
       borrow: (node, client, user) => this.#poolsNamed(node)?.openFor(client, user),
-      primary: () => this.#candidates.primary.nodes[0]?.name,
+      primary: () => this.primary,
     })
   }
 
@@ -269,12 +269,20 @@ export class Dispatcher {
     return this.#severalSinceMs !== undefined
   }
 
-  /** Whether there are replicas to read from; not before all workers know that what they acknowledge matters. */
-  get hasReplicas(): boolean {
+  /** Whether all workers know that what they acknowledge matters. */
+  get countsWrites(): boolean {
     const sinceMs = this.#severalSinceMs
-    return (
-      sinceMs !== undefined && this.#hasReadable && this.#options.clock.nowMs() - sinceMs >= workersLearnMs
-    )
+    return sinceMs !== undefined && this.#options.clock.nowMs() - sinceMs >= workersLearnMs
+  }
+
+  /** Whether there are replicas to read from, and it can be told what has to be seen there. */
+  get hasReplicas(): boolean {
+    return this.#hasReadable && this.countsWrites
+  }
+
+  /** The only node to write to now. */
+  get primary(): string | undefined {
+    return this.#candidates.primary.nodes[0]?.name
   }
 
   /** The replica that a client's next read goes to; undefined where only the primary is left. */

@@ -18,12 +18,15 @@ export type PrimaryReason = (typeof primaryReasons)[number]
 
 export interface RoutedData {
   replica: number
+  /** Requests of clients that keep their replica, which did not have in time what they must see. */
+  stale: number
   primary: Record<PrimaryReason, number>
 }
 
 /** Where requests went, for one worker. Plain numbers, added to in place. */
 export class RoutedCounters {
   replica = 0
+  stale = 0
   readonly primary = Object.fromEntries(primaryReasons.map(reason => [reason, 0])) as Record<
     PrimaryReason,
     number
@@ -34,11 +37,12 @@ export class RoutedCounters {
   }
 
   data(): RoutedData {
-    return { replica: this.replica, primary: { ...this.primary } }
+    return { replica: this.replica, stale: this.stale, primary: { ...this.primary } }
   }
 }
 
 export function addRouted(sum: RoutedData, one: RoutedData): void {
   sum.replica += one.replica
+  sum.stale += one.stale
   for (const reason of primaryReasons) sum.primary[reason] += one.primary[reason]
 }

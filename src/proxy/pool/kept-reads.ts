@@ -1,0 +1,104 @@
+import type { Consistency } from '../../config/consistency.ts'
+import { readHints } from '../../routing/hints.ts'
+import { needsNoSnapshot } from '../../sql/snapshot-need.ts'
+import { writeErrorResponse } from '../../wire/messages.ts'
+import type { Client } from '../client/client.ts'
+import { UnitKind, UnitReader } from '../lanes/unit-reader.ts'
+import type { ServerConnection } from '../server.ts'
+import type { Demand, Positions } from './positions.ts'
+
+export interface KeptReadsOptions {
+  positions: Positions
+  /** Whether what is acknowledged is counted by all workers. */
+  countsWrites: () => boolean
+  /** The node to write to now. */
+  primary: () => string | undefined
+  /** What a request of a client must see that says this of itself, or nothing. */
+  demandOf: (client: Client, hinted: Consistency | undefined) => Demand
+}
+
+/** How long a request waits for the one server that can answer it. */
+const replayMs = 2000
+
+/**
+ * What clients read who keep their server connection and have it on a standby: each request that begins something new
+ * there must see what was acknowledged before it came, as if it were looked where it goes. As it cannot go elsewhere it
+ * waits for that standby.
+ */
+export class KeptReads {
+  readonly #reader = new UnitReader()
+  readonly #options: KeptReadsOptions
+
+  constructor(options: KeptReadsOptions) {
+    this.#options = options
+  }
+
+  /** Whether `request` is one statement that sees no data: neither has it to wait, nor does a transaction take its snapshot. */
+  seesNothing(request: Buffer): boolean {
+    const reader = this.#reader
+    const kind = reader.read(request)
+    if (kind !== UnitKind.Simple && kind !== UnitKind.Parsed) return false
+    return needsNoSnapshot(request, reader.textStart, reader.textEnd)
+  }
+
+  /** Whether it is known already that the server has what `request` must see. */
+  isFresh(client: Client, server: ServerConnection, request: Buffer): boolean {
+    const { countsWrites, demandOf, positions, primary } = this.#options
+    const { node } = server.target
+    if (!countsWrites() || node === primary()) return true
+    // Only its client can log in as this user: nobody could ask the primary.
+    if (server.challenged) return true
+    client.demand = demandOf(client, this.#hintOf(request))
+    return positions.isFresh(client, node, client.demand)
+  }
+
+  #hintOf(request: Buffer): Consistency | undefined {
+    const reader = this.#reader
+    const kind = reader.read(request)
+    if (kind !== UnitKind.Simple && kind !== UnitKind.Parsed) return undefined
+    return readHints(request, reader.textStart, reader.textEnd)?.consistency
+  }
+
+  /**
+   * Calls back when the server has what the request must see that was asked about last: with false when it does not
+   * get there in time. While nobody knows what has to be seen, the port for reads shows what there is.
+   */
+  whenFresh(client: Client, server: ServerConnection, done: (isFresh: boolean) => void): void {
+    this.#options.positions.whenFresh(client, server.target.node, client.demand, replayMs, isFresh =>
+      done(isFresh ?? client.door === 'replica'),
+    )
+  }
+}
+
+/** What a client is told whose server did not get there in time. */
+export function staleError(client: Client, { isInTransaction, target }: ServerConnection): Buffer {
+  // PostgreSQL's own for what a standby cannot go on with, because of its replay, and may do when it is tried again.
+  return writeErrorResponse({
+    severity: 'ERROR',
+    code: '40001',
+    message: `pgherd: ${staleMessage(target.node)}`,
+    detail: `${reasonOf(client, isInTransaction)}, so that no other server can be asked.`,
+    hint: hintOf(client),
+  })
+}
+
+export function staleMessage(node: string): string {
+  return `the replica ${node} did not have within ${replayMs} ms what this must see`
+}
+
+function reasonOf({ session }: Client, isInTransaction: boolean): string {
+  if (isInTransaction) return 'The transaction has begun there'
+  if (session) return `The session keeps its server connection (${session.pins.join(', ')})`
+  return 'The session has this server connection for its whole life (pool_mode session)'
+}
+
+function hintOf({ door, session }: Client): string {
+  const eventual = session
+    ? `SET pgherd.consistency = 'eventual'`
+    : `options='-c pgherd.consistency=eventual' when connecting`
+  const elsewhere =
+    door === 'replica'
+      ? 'The port for reads and writes has what the primary has.'
+      : 'Without `pgherd.route` the primary is read.'
+  return `Try again later, or read what the replica has: ${eventual}. ${elsewhere}`
+}

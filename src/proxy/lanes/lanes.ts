@@ -85,8 +85,8 @@ export class Lanes {
    * The lane for a unit of a session with these settings; undefined when it should have a connection of its own,
    * which may become a lane afterwards.
    */
-  pick(settingsKey: string, nowMs: number): Lane | undefined {
-    const group = this.#groupOf(settingsKey)
+  pick(serverKey: string, nowMs: number): Lane | undefined {
+    const group = this.#groupOf(serverKey)
     let best: Lane | undefined
     let open = 0
     for (const lane of group.lanes) {
@@ -107,8 +107,8 @@ export class Lanes {
   }
 
   /** The lane for a unit that is late elsewhere: none whose own head takes long. */
-  pickQuick(settingsKey: string, nowMs: number): Lane | undefined {
-    const group = this.#groupOf(settingsKey)
+  pickQuick(serverKey: string, nowMs: number): Lane | undefined {
+    const group = this.#groupOf(serverKey)
     let best: Lane | undefined
     for (const lane of group.lanes) {
       if (!lane.isOpen || lane.headMs(nowMs) > lateMsMin) continue
@@ -119,18 +119,18 @@ export class Lanes {
     return best
   }
 
-  #groupOf(settingsKey: string): LaneGroup {
-    let group = this.#groups.get(settingsKey)
+  #groupOf(serverKey: string): LaneGroup {
+    let group = this.#groups.get(serverKey)
     if (!group) {
       group = new LaneGroup()
-      this.#groups.set(settingsKey, group)
+      this.#groups.set(serverKey, group)
     }
     return group
   }
 
   /** A connection has come free: whether it becomes a lane. */
   adopt(server: ServerConnection): boolean {
-    const group = this.#groups.get(server.settings.key)
+    const group = this.#groups.get(server.settings.serverKey)
     if (!group?.wantsMore) return false
     group.wantsMore = false
     if (group.lanes.length >= Math.min(group.limit.value + stalledMax, this.#lanesMax)) return false

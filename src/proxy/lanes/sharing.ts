@@ -90,6 +90,10 @@ export class Sharing {
     return relations.length === 0 && functions.some(name => aboutServer.has(name))
   }
 
+  get #readsSettings(): boolean {
+    return this.#class?.dependencies?.functions.includes('current_setting') ?? false
+  }
+
   /** What the examined statement says of itself in a comment. */
   hints(request: Buffer): Hints | undefined {
     const { kind, textEnd, textStart } = this.#reader
@@ -136,8 +140,10 @@ export class Sharing {
       return this.#refuse(cost)
     }
     const bound = statement ? this.#boundOf(statement, place) : this.#boundOfQuery(request, session, place)
-    const lane = place.lanes.pick(session.settings.key, nowMs)
+    const lane = place.lanes.pick(session.settings.serverKey, nowMs)
     if (!lane) return this.#refuse('no_lane')
+    // There may be others' of pgherd's own settings.
+    if (this.#readsSettings && !lane.server.settings.equals(session.settings)) return this.#refuse('session')
     const { reported, isTrusting } = lane.server
     // What a secret was needed for is not for a client that nobody has checked.
     if (!isTrusting && client.credentials === undefined) return this.#refuse('session')

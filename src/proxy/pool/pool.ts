@@ -158,17 +158,20 @@ export class Pool implements ServerOwner, SharingPlace {
   /** A lane for a unit of `client` that is on its way elsewhere: one that is there, or a connection that is idle. */
   laneFor(client: Client): Lane | undefined {
     const { settings, told } = client.session!
-    const { key } = settings
+    const { serverKey } = settings
     const nowMs = this.#options.clock.nowMs()
-    let lane = this.lanes.pickQuick(key, nowMs)
+    let lane = this.lanes.pickQuick(serverKey, nowMs)
     if (!lane) {
       const at = this.#idle.findIndex(
-        server => server.fixedKey === this.#cleanKey && server.settings.key === key && fits(server, client),
+        server =>
+          server.fixedKey === this.#cleanKey &&
+          server.settings.serverKey === serverKey &&
+          fits(server, client),
       )
       const server = this.#idle[at]
       if (server && this.lanes.adopt(server)) {
         this.#idle.splice(at, 1)
-        lane = this.lanes.pickQuick(key, nowMs)
+        lane = this.lanes.pickQuick(serverKey, nowMs)
       }
     }
     // The client is told nothing of a server that may not be the one to answer.
@@ -533,7 +536,7 @@ export class Pool implements ServerOwner, SharingPlace {
 const greetingsMax = 100
 
 function greetingKey(fixedKey: string, settings: Settings): string {
-  return `${fixedKey}\0${settings.key}`
+  return `${fixedKey}\0${settings.serverKey}`
 }
 
 /** Whether a client may use a connection now, perhaps after bringing its settings onto it. */

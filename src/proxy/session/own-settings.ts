@@ -35,7 +35,12 @@ const prefix = 'pgherd.'
 
 /** Whether a statement that sets something of these names has to be looked at. */
 export function setsOwn(names: readonly string[]): boolean {
-  return names.some(name => name.startsWith(prefix))
+  return names.some(isOwn)
+}
+
+/** Whether a setting, in lower case, means something to pgherd alone. */
+export function isOwn(name: string): boolean {
+  return name.startsWith(prefix)
 }
 
 /** The ErrorResponse for a SET of one of these settings to what it cannot be; `text` one character a byte. */

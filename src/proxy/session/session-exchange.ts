@@ -3,6 +3,7 @@ import { writeQueryBytes } from '../../wire/messages.ts'
 import type { Database } from '../catalog/database.ts'
 import type { PoolMode } from '../pool/limits.ts'
 import type { ServerConnection } from '../server.ts'
+import { isOwn } from './own-settings.ts'
 import type { PooledSession } from './pooled-session.ts'
 import { readSettingAnswer, writeSessionQuestion, writeSettingQuestion } from './session-question.ts'
 import { settingsChange } from './settings.ts'
@@ -92,7 +93,8 @@ function settleSetting(
   })
 }
 
+/** What a setting of pgherd's own leaves behind is no difference to anybody. */
 function union(some: ReadonlySet<string>, more: Iterable<string>): ReadonlySet<string> {
-  const added = [...more].filter(name => !some.has(name))
+  const added = [...more].filter(name => !some.has(name) && !isOwn(name))
   return added.length === 0 ? some : new Set([...some, ...added])
 }

@@ -121,3 +121,13 @@ test('another encoding is set before text that needs it', () => {
   const [encoding] = settingsChange(from, Settings.of(new Map([['application_name', '\xc3\xa4']])))
   assert.equal(encoding, 'RESET "client_encoding"')
 })
+
+test('what is pgherd’s own is no difference to a server', () => {
+  const of = (values: Record<string, string>): Settings => Settings.of(new Map(Object.entries(values)))
+  const some = of({ work_mem: '64kB' })
+  const more = some.with('pgherd.token', '0/1').with('pgherd.route', 'replica')
+  assert.equal(more.serverKey, some.serverKey)
+  assert.equal(of({ 'pgherd.route': 'auto' }).serverKey, Settings.none.serverKey)
+  assert.equal(more.equals(some), false)
+  assert.notEqual(some.with('app.tenant', '7').serverKey, some.serverKey)
+})

@@ -1,3 +1,5 @@
+import { isOwn } from './own-settings.ts'
+
 /**
  * The settings that a session has on top of those that its database and user have by default. A client of a shared
  * pool keeps them here, and they are brought onto whichever server connection it gets.
@@ -10,10 +12,16 @@ export class Settings {
   readonly values: ReadonlyMap<string, string>
   /** Equal keys mean equal settings. */
   readonly key: string
+  /** Equal ones mean that a server sees no difference: pgherd's own settings are left out. */
+  readonly serverKey: string
 
   constructor(values: ReadonlyMap<string, string>) {
     this.values = values
-    this.key = values.size === 0 ? '' : parametersKey(values)
+    this.key = keyOf(values)
+    const names = [...values.keys()]
+    this.serverKey = names.some(isOwn)
+      ? keyOf(new Map([...values].filter(([name]) => !isOwn(name))))
+      : this.key
   }
 
   static of(values: ReadonlyMap<string, string>): Settings {
@@ -39,6 +47,10 @@ export class Settings {
   get customNames(): string[] {
     return [...this.values.keys()].filter(name => name.includes('.'))
   }
+}
+
+function keyOf(values: ReadonlyMap<string, string>): string {
+  return values.size === 0 ? '' : parametersKey(values)
 }
 
 /** What a StartupMessage asks for, sorted by how it can be had. */

@@ -12,7 +12,8 @@ test('what sees no data is told from what does', () => {
   const none = ['begin', ' BEGIN isolation level serializable ;', 'Start Transaction', 'commit;\n', 'end']
   const more = ['set a = 1', `SET pgherd.consistency = 'eventual'`, 'reset all', 'show pgherd.token', 'abort']
   const rest = ['deallocate all', 'close c', 'fetch 1 from c', 'discard all', '\tunlisten *', 'savepoint a']
-  for (const sql of [...none, ...more, ...rest]) assert.equal(check(sql), true, sql)
+  const commented = ['/* a */ begin', ' /**/ /* b; */\nset a = 1;']
+  for (const sql of [...none, ...more, ...rest, ...commented]) assert.equal(check(sql), true, sql)
   const reads = [
     'select 1',
     'table a',
@@ -22,6 +23,15 @@ test('what sees no data is told from what does', () => {
     'values (1)',
   ]
   const several = ['begin; select 1', 'set a = 1; table b', `set a = 'x;y'`]
-  const others = ['', ' ', '/* begin */ begin', 'settings', 'declare c cursor for select 1', 'deallocates']
+  const others = [
+    '',
+    ' ',
+    '/* /* begin */ begin */ table a',
+    '/* begin',
+    '/* a */ select 1',
+    'settings',
+    'declare c cursor for select 1',
+    'deallocates',
+  ]
   for (const sql of [...reads, ...several, ...others]) assert.equal(check(sql), false, sql)
 })

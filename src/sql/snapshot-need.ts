@@ -10,12 +10,17 @@ const words = new Set([
 const longestWord = 'deallocate'.length
 
 /**
- * Whether `text[start, end)` is one statement of a kind that sees no data. What begins with a comment is not looked at,
- * nor what may be several statements: they count as some that do.
+ * Whether `text[start, end)` is one statement of a kind that sees no data. What may be several statements is not looked
+ * at: it counts as one that does.
  */
 export function needsNoSnapshot(text: Buffer, start: number, end: number): boolean {
-  let at = start
-  while (at < end && isBlank(text[at]!)) at++
+  let at = skipBlanks(text, start, end)
+  while (text[at] === slash && text[at + 1] === star) {
+    const close = text.indexOf('*/', at + 2)
+    const nested = text.indexOf('/*', at + 2)
+    if (close < 0 || (nested >= 0 && nested < close)) return false
+    at = skipBlanks(text, close + 2, end)
+  }
   // Most are SELECT, which costs no more than a look.
   if ((text[at + 2]! | 0x20) === 0x6c && (text[at]! | 0x20) === 0x73) return false
   let wordEnd = at
@@ -29,6 +34,14 @@ export function needsNoSnapshot(text: Buffer, start: number, end: number): boole
 }
 
 const semicolon = 0x3b
+const slash = 0x2f
+const star = 0x2a
+
+function skipBlanks(text: Buffer, start: number, end: number): number {
+  let at = start
+  while (at < end && isBlank(text[at]!)) at++
+  return at
+}
 
 function isBlank(byte: number): boolean {
   return byte === 0x20 || (byte >= 0x09 && byte <= 0x0d && byte !== 0x0b)

@@ -163,6 +163,18 @@ for (const [what, options] of Object.entries(kept)) {
   })
 }
 
+test('a transaction of a client that keeps nothing waits with its first statement that sees data', async () => {
+  await withClient({}, async client => {
+    await client.query('begin')
+    await client.query('set local work_mem = 1024')
+    await seesWhatWasWritten(client)
+    await client.query('commit')
+    await client.query('/* as it is */ begin')
+    await seesWhatWasWritten(client)
+    await client.query('commit')
+  })
+})
+
 test('on the port for reads a statement can say what it must see', async () => {
   await withClient({}, client =>
     whilePaused(async () => {

@@ -30,7 +30,8 @@ class AccessClient implements EtcdAccess {
   constructor({ tls, user, password, ...options }: EtcdStoreOptions) {
     const tracker = new ConnectionTracker(options.clock, false)
     const onMove = (): void => undefined
-    this.#endpoints = new EtcdEndpoints({ ...options, tls, tracker, onMove })
+    const spreadMs = (): number => 0
+    this.#endpoints = new EtcdEndpoints({ ...options, tls, tracker, onMove, spreadMs })
     this.#caller = new EtcdCaller({ ...options, user, password, endpoints: this.#endpoints })
   }
 

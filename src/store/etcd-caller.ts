@@ -54,6 +54,7 @@ type Send<Request, Result> = (
   request: Request,
   metadata: Metadata,
   deadlineWallMs: number,
+  signal: AbortSignal,
 ) => Promise<Result>
 
 /**
@@ -126,12 +127,14 @@ export class EtcdCaller {
     const seen = call.current ? this.revision : 0
     const timeoutMs = call.repeatable ? Math.min(shareMs, leftMs()) : leftMs()
     try {
-      const result = await send(client, method, request, metadataOf(token), clock.wallMs() + timeoutMs)
+      const deadlineWallMs = clock.wallMs() + timeoutMs
+      const asked = send(client, method, request, metadataOf(token), deadlineWallMs, endpoint.gone)
+      const result = await endpoints.unlessSlow(endpoint, asked)
       this.check(endpoint, result.header, seen)
       endpoints.heard()
       return { result }
     } catch (cause) {
-      return this.failed(endpoint, token, cause)
+      return this.failed(endpoint, token, endpoint.gone.aborted ? pathWasLost(endpoint) : cause)
     }
   }
 
@@ -217,11 +220,11 @@ function metadataOf(token: string | undefined): Metadata {
 }
 
 function sendUnary<Request, Result>(
-  ...[client, method, request, metadata, deadline]: Parameters<Send<Request, Result>>
+  ...[client, method, request, metadata, deadline, signal]: Parameters<Send<Request, Result>>
 ): Promise<Result> {
   const { path, serialize, deserialize } = method
   return new Promise((resolve, reject) => {
-    client.makeUnaryRequest(
+    const call = client.makeUnaryRequest(
       path,
       serialize,
       deserialize,
@@ -229,15 +232,18 @@ function sendUnary<Request, Result>(
       metadata,
       { deadline },
       (error, result) => {
+        signal.removeEventListener('abort', cancel)
         if (result !== undefined) resolve(result)
         else reject(error ?? new StoreError('unavailable', 'etcd gave no answer: check the server'))
       },
     )
+    const cancel = (): void => call.cancel()
+    signal.addEventListener('abort', cancel)
   })
 }
 
 function sendStreamed<Request, Result>(
-  ...[client, method, request, metadata, deadline]: Parameters<Send<Request, Result>>
+  ...[client, method, request, metadata, deadline, signal]: Parameters<Send<Request, Result>>
 ): Promise<Result> {
   const { path, serialize, deserialize } = method
   const stream: ClientDuplexStream<Request, Result> = client.makeBidiStreamRequest(
@@ -247,13 +253,15 @@ function sendStreamed<Request, Result>(
     metadata,
     { deadline },
   )
-  return new Promise((resolve, reject) => {
+  const cancel = (): void => stream.cancel()
+  signal.addEventListener('abort', cancel)
+  return new Promise<Result>((resolve, reject) => {
     stream.once('data', resolve)
     stream.on('error', reject)
     stream.on('end', () => reject(new StoreError('unavailable', 'etcd gave no answer: check the server')))
     stream.write(request)
     stream.end()
-  })
+  }).finally(() => signal.removeEventListener('abort', cancel))
 }
 
 function distrusted(endpoint: Endpoint, why: string): StoreError {
@@ -261,6 +269,10 @@ function distrusted(endpoint: Endpoint, why: string): StoreError {
     'unavailable',
     `etcd at ${endpoint.target} ${why}: its answer is not used; if the cluster was rebuilt, restart this process`,
   )
+}
+
+function pathWasLost({ target }: Endpoint): StoreError {
+  return new StoreError('unavailable', `the network to etcd at ${target} was away: check it`)
 }
 
 function loginIsLate(): StoreError {

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { type ChannelCredentials, Client, connectivityState, credentials } from '@grpc/grpc-js'
-import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
 import type { ConnectionTracker } from './connection.ts'
 import { unreachable } from './etcd-errors.ts'
 import { methods } from './etcd-messages.ts'
+import { EtcdPath, type PathOptions } from './etcd-path.ts'
 import { StoreError } from './store.ts'
 
 export interface EtcdTls {
@@ -21,13 +21,14 @@ export interface Endpoint {
   /** `host:port` */
   readonly target: string
   readonly secure: boolean
+  /** Aborted when the network to it was away: no answer is to be waited for over the connection. */
+  readonly gone: AbortSignal
 }
 
-export interface EtcdEndpointsOptions {
+export interface EtcdEndpointsOptions extends PathOptions {
   endpoints: string[]
   tls: EtcdTls | undefined
   tracker: ConnectionTracker
-  clock: Clock
   log: Logger
   /** Called after the member in use was given up, with the reason. */
   onMove: (reason: string) => void
@@ -50,14 +51,22 @@ const channelOptions = {
   'grpc.max_receive_message_length': 64 * 1024 * 1024,
 }
 
+/** An exchange, or connecting, that takes longer may do so because the network is away: that is looked into. */
+const patienceMs = 250
 /**
- * A channel that has tried to connect for this long is replaced. When the first packet of a connection is lost, the
- * system repeats it after 1 s, and then ever more rarely, up to minutes: a member whose network is back would be found
- * late. Not shorter, because a member that everybody comes back to takes its time over each.
+ * A channel that has tried to connect for this long is replaced. Not shorter, because a member that everybody comes back
+ * to takes its time over each.
  */
 const connectingMaxMs = 2_000
 /** The same for a channel that failed before it tried again: then gRPC does not tell what it is doing. */
 const failingMaxMs = 10_000
+
+/** A member as the configuration names it. */
+interface Member {
+  target: string
+  secure: boolean
+  path: EtcdPath
+}
 
 /** The channel to one member. */
 interface Channel {
@@ -73,9 +82,13 @@ interface Channel {
 export class EtcdEndpoints {
   readonly count: number
   private readonly options: EtcdEndpointsOptions
-  private readonly endpoints: Endpoint[]
+  private readonly members: Member[]
   private index = 0
   private inUse: Endpoint
+  /** Ends what waits for an answer of the member in use. */
+  private breakOff = new AbortController()
+  /** Ends the search for a network that was away. */
+  private search = new AbortController()
   private client: Promise<Client> | undefined
   /** One a member for as long as the store is open: a channel that is closed while it fails comes to life again. */
   private readonly channels = new Map<string, Channel>()
@@ -87,9 +100,12 @@ export class EtcdEndpoints {
   constructor(options: EtcdEndpointsOptions) {
     this.options = options
     if (options.endpoints.length === 0) throw new StoreError('invalid', 'no etcd endpoint is given: name one')
-    this.endpoints = options.endpoints.map(text => parseEndpoint(text, options.tls !== undefined))
-    this.count = this.endpoints.length
-    this.inUse = { ...(this.endpoints[0] as Endpoint) }
+    this.members = options.endpoints.map(text => {
+      const parsed = parseEndpoint(text, options.tls !== undefined)
+      return { ...parsed, path: new EtcdPath(parsed.target, options) }
+    })
+    this.count = this.members.length
+    this.inUse = this.take(0)
     this.heardMs = options.clock.nowMs()
   }
 
@@ -104,23 +120,44 @@ export class EtcdEndpoints {
 
   /** The connection to `current`, when it stands. Rejects with `unavailable`: then nothing was sent. */
   async connect(limitMs: number): Promise<Client> {
-    if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
-    const endpoint = this.current
-    this.client ??= this.open(endpoint)
-    const client = await this.client
-    const failure = await ready(client, this.options.clock.wallMs() + limitMs)
-    const channel = this.channels.get(endpoint.target)
-    if (channel?.client === client) {
-      channel.awaySinceMs = failure ? (channel.awaySinceMs ?? this.options.clock.nowMs()) : undefined
+    const { clock } = this.options
+    const endMs = clock.nowMs() + limitMs
+    for (;;) {
+      if (this.closed) throw new StoreError('closed', 'the connection to etcd was closed: open it again')
+      const endpoint = this.current
+      this.client ??= this.open(endpoint)
+      const client = await this.client
+      const failure = await this.unlessSlow(endpoint, ready(client, clock.wallMs() + endMs - clock.nowMs()))
+      const channel = this.channels.get(endpoint.target)
+      if (channel?.client === client) {
+        channel.awaySinceMs = failure ? (channel.awaySinceMs ?? clock.nowMs()) : undefined
+      }
+      if (failure === undefined) return client
+      if (endpoint.gone.aborted && clock.nowMs() < endMs) continue
+      throw unreachable(endpoint.target, failure === 'late' ? 'no connection in time' : failure.reason)
     }
-    if (failure === undefined) return client
-    throw unreachable(endpoint.target, failure === 'late' ? 'no connection in time' : failure.reason)
+  }
+
+  /**
+   * Waits for what is asked of `endpoint`. When that takes long and the network to it was away and is back, the
+   * connection is given up for a new one.
+   */
+  async unlessSlow<T>(endpoint: Endpoint, work: Promise<T>): Promise<T> {
+    const delayMs = this.path.isLost ? 0 : patienceMs
+    const timer = this.options.timers.after(delayMs, () => void this.lookFor(endpoint))
+    try {
+      return await work
+    } finally {
+      timer.cancel()
+    }
   }
 
   /** An answer came. */
   heard(): void {
     this.heardMs = this.options.clock.nowMs()
     this.failuresInRow = 0
+    this.path.heard()
+    this.search.abort()
     this.options.tracker.becomeUp()
   }
 
@@ -134,9 +171,8 @@ export class EtcdEndpoints {
     if (channel) channel.silent ||= silent
     this.failuresInRow++
     if (this.failuresInRow >= this.count) this.options.tracker.becomeDown(cause.message)
-    this.index = (this.index + 1) % this.count
-    this.inUse = { ...(this.endpoints[this.index] as Endpoint) }
-    this.client = undefined
+    if (this.count > 1) this.search.abort()
+    this.inUse = this.take((this.index + 1) % this.count)
     const { log, onMove } = this.options
     log.debug(
       { event: 'store.move', err: cause, from: endpoint.target, to: this.current.target },
@@ -147,9 +183,46 @@ export class EtcdEndpoints {
 
   close(): void {
     this.closed = true
+    this.search.abort()
     this.client = undefined
     for (const { client } of this.channels.values()) client.close()
     this.channels.clear()
+  }
+
+  private get path(): EtcdPath {
+    return (this.members[this.index] as Member).path
+  }
+
+  private take(index: number): Endpoint {
+    const { target, secure } = this.members[index] as Member
+    this.index = index
+    this.client = undefined
+    this.breakOff = new AbortController()
+    return { target, secure, gone: this.breakOff.signal }
+  }
+
+  private async lookFor(endpoint: Endpoint): Promise<void> {
+    if (this.closed || endpoint !== this.current) return
+    if (this.search.signal.aborted) this.search = new AbortController()
+    const isBack = await this.path.isBack(this.search.signal)
+    if (isBack) this.beginAgain()
+  }
+
+  /** Gives the connection to the member in use up for a new one to the same. */
+  private beginAgain(): void {
+    const { target } = this.current
+    const channel = this.channels.get(target)
+    // One that has failed tries again by itself, and soon.
+    if (channel?.client.getChannel().getConnectivityState(false) === connectivityState.TRANSIENT_FAILURE)
+      return
+    channel?.client.close()
+    this.channels.delete(target)
+    const { breakOff, options } = this
+    this.inUse = this.take(this.index)
+    const reason = `the network to etcd at ${target} was away: it is connected to anew`
+    options.log.debug({ event: 'store.path', target }, reason)
+    breakOff.abort()
+    options.onMove(reason)
   }
 
   /** The member's channel; a new one when its TLS files have changed, or nothing is to be expected of the old one. */
@@ -218,7 +291,7 @@ function makeCredentials(files: TlsFiles): ChannelCredentials {
   }
 }
 
-function parseEndpoint(text: string, tlsGiven: boolean): Endpoint {
+function parseEndpoint(text: string, tlsGiven: boolean): { target: string; secure: boolean } {
   const match = /^(?:(https?):\/\/)?((?:\[[0-9A-Fa-f:.]+\]|[^/:@\s]+):\d+)\/?$/.exec(text)
   if (!match) {
     throw new StoreError('invalid', `"${text}" is no etcd endpoint: write host:port or https://host:port`)

@@ -1,8 +1,8 @@
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import type { Clock } from '../runtime/clock.ts'
 import type { Logger } from '../runtime/log.ts'
-import { jittered, type Random } from '../runtime/random.ts'
-import type { Timer, Timers } from '../runtime/timers.ts'
+import type { Random } from '../runtime/random.ts'
+import type { Timers } from '../runtime/timers.ts'
 import { checkKey, checkTransaction, checkTtl } from './check.ts'
 import { ConnectionTracker } from './connection.ts'
 import { EtcdCaller } from './etcd-caller.ts'
@@ -16,6 +16,7 @@ import {
   type WatchAnswer,
 } from './etcd-messages.ts'
 import { KeptLease } from './lease.ts'
+import { Probe } from './probe.ts'
 import {
   type Compare,
   type Connection,
@@ -46,13 +47,7 @@ export interface EtcdStoreOptions {
   log: Logger
 }
 
-/** A member that was silent this long while something is watched is asked for a sign of life. */
-const silenceMs = 2_000
-/** How often that is looked at. */
-const probePeriodMs = 1_000
 const probeLimitMs = 2_000
-/** How often etcd is asked whether it has raised an alarm: then it answers, and takes no writes. */
-const alarmPeriodMs = 5_000
 /** How long a watch waits for a connection; the next attempt goes on with the same one. */
 const connectLimitMs = 500
 
@@ -73,9 +68,7 @@ class EtcdStore implements Store {
   private readonly caller: EtcdCaller
   private readonly watches = new Set<ResumingWatch>()
   private readonly leases = new Set<KeptLease>()
-  private readonly probe: Timer
-  private probing = false
-  private askedAlarmsMs: number
+  private readonly probe: Probe
   private closed = false
 
   constructor(options: EtcdStoreOptions) {
@@ -85,11 +78,12 @@ class EtcdStore implements Store {
     this.tracker.subscribe(({ up }) => {
       if (up) for (const watch of this.watches) watch.retryNow()
     })
-    this.askedAlarmsMs = clock.nowMs()
+    const spreadMs = (): number => Math.max(0, ...[...this.watches].map(watch => watch.spreadMs))
+    const world = { clock, timers, random, spreadMs }
     const onMove = (reason: string): void => {
       for (const watch of this.watches) watch.reconnect(reason)
     }
-    this.endpoints = new EtcdEndpoints({ endpoints, tls, tracker: this.tracker, clock, log, onMove })
+    this.endpoints = new EtcdEndpoints({ endpoints, tls, tracker: this.tracker, log, onMove, ...world })
     this.caller = new EtcdCaller({
       endpoints: this.endpoints,
       user,
@@ -99,7 +93,13 @@ class EtcdStore implements Store {
       timers,
       random,
     })
-    this.probe = timers.every(jittered(random, probePeriodMs), () => void this.probeMember())
+    this.probe = new Probe({
+      connection: () => this.tracker.current,
+      silentMs: () => this.endpoints.silentMs,
+      isWatching: () => this.watches.size > 0,
+      ask: () => this.askMember(),
+      ...world,
+    })
   }
 
   async get(key: string): Promise<{ entry: Entry | undefined; revision: number }> {
@@ -197,7 +197,7 @@ class EtcdStore implements Store {
 
   close(): Promise<void> {
     this.closed = true
-    this.probe.cancel()
+    this.probe.close()
     for (const watch of this.watches) watch.close()
     for (const lease of this.leases) lease.stop()
     this.endpoints.close()
@@ -274,28 +274,16 @@ class EtcdStore implements Store {
     throw cause
   }
 
-  /**
-   * With nothing but a quiet watch a hung member would go unnoticed, and so would a cluster that takes no writes; and
-   * who has nothing to ask would not hear that the store is back.
-   */
-  private async probeMember(): Promise<void> {
-    const { clock, log } = this.options
-    const isDown = !this.tracker.current.up
-    if (this.probing || (this.watches.size === 0 && !isDown)) return
-    const alarmsAreDue = isDown || clock.nowMs() - this.askedAlarmsMs > alarmPeriodMs
-    if (!alarmsAreDue && this.endpoints.silentMs < silenceMs) return
-    this.probing = true
+  /** Whether a member answers, and has raised an alarm. */
+  private async askMember(): Promise<void> {
     try {
       // An answer alone would count for a member that has only old data.
       const call = { repeatable: true, current: true, limitMs: probeLimitMs }
       const { errors } = await this.caller.call(methods.status, {}, call)
-      this.askedAlarmsMs = clock.nowMs()
       const alarm = errors.map(error => / alarm:(\w+)/.exec(error)?.[1]).find(name => name !== undefined)
       if (alarm !== undefined || this.tracker.hasFault) this.tracker.setFault(alarm && faultOf(alarm))
     } catch (cause) {
-      log.debug({ event: 'store.probe', err: cause }, 'etcd gives no sign of life')
-    } finally {
-      this.probing = false
+      this.options.log.debug({ event: 'store.probe', err: cause }, 'etcd gives no sign of life')
     }
   }
 }

@@ -69,8 +69,13 @@ export class ResumingWatch implements Watch {
     this.waiting?.abort()
   }
 
+  /** Over how long, in ms, the processes of a fleet spread coming back. */
+  get spreadMs(): number {
+    return this.options.handler.spreadMs?.() ?? 0
+  }
+
   private async run(): Promise<void> {
-    const { handler, timers, random, log } = this.options
+    const { timers, random, log } = this.options
     while (!this.closed.signal.aborted) {
       const attempt = new WatchAttempt(this.options.open, this.next, {
         started: () => this.backoff.reset(),
@@ -88,7 +93,7 @@ export class ResumingWatch implements Watch {
       await pause(timers, this.backoff.nextMs(), this.waiting.signal)
       this.waiting = undefined
       // Also for one that need not wait: it is not the only one to hear that the store is back.
-      await pause(timers, random.next() * (handler.spreadMs?.() ?? 0), this.closed.signal)
+      await pause(timers, random.next() * this.spreadMs, this.closed.signal)
     }
   }
 

@@ -2,6 +2,7 @@ import { silentLogger } from '../../src/runtime/log.ts'
 import type { Random } from '../../src/runtime/random.ts'
 import { ConnectionTracker } from '../../src/store/connection.ts'
 import { KeptLease } from '../../src/store/lease.ts'
+import { Probe } from '../../src/store/probe.ts'
 import {
   type Connection,
   type Entry,
@@ -17,7 +18,7 @@ import {
 import { ResumingWatch, type WatchSink } from '../../src/store/watch.ts'
 import type { FakeTime } from '../support/fake-time.ts'
 
-export type RequestKind = 'get' | 'list' | 'write' | 'grant' | 'renew' | 'watch'
+export type RequestKind = 'get' | 'list' | 'write' | 'grant' | 'renew' | 'watch' | 'status'
 
 const sweepMs = 100
 export const bucketMs = 100
@@ -171,15 +172,41 @@ export class ModelCluster {
   }
 }
 
-/** What one process sees of the store, with the watches and leases of real ones. */
+/** What one process sees of the store, with the watches, leases and probes of real ones. */
 class ModelClient implements Store {
   readonly kind = 'model'
   readonly tracker: ConnectionTracker
   readonly #cluster: ModelCluster
+  readonly #watches = new Set<ResumingWatch>()
+  #probe: Probe | undefined
 
   constructor(cluster: ModelCluster) {
     this.#cluster = cluster
     this.tracker = new ConnectionTracker(cluster.time, true)
+    this.tracker.subscribe(({ up }) => {
+      this.#probe?.close()
+      // While it is up its answers are its signs of life.
+      this.#probe = up ? undefined : this.#startProbe()
+      if (up) for (const watch of this.#watches) watch.retryNow()
+    })
+  }
+
+  #startProbe(): Probe {
+    const { random, time } = this.#cluster
+    return new Probe({
+      connection: () => this.tracker.current,
+      silentMs: () => 0,
+      isWatching: () => this.#watches.size > 0,
+      spreadMs: () => Math.max(0, ...[...this.#watches].map(watch => watch.spreadMs)),
+      ask: async () => {
+        try {
+          this.#cluster.ask('status', this.tracker)
+        } catch {}
+      },
+      clock: time,
+      timers: time,
+      random,
+    })
   }
 
   get connection(): Connection {
@@ -236,15 +263,17 @@ class ModelClient implements Store {
       this.#cluster.ask('watch', this.tracker)
       return this.#cluster.watch(prefix, from, sink)
     }
-    return new ResumingWatch({
+    const watch: ResumingWatch = new ResumingWatch({
       fromRevision,
       handler,
       open,
       timers: time,
       random,
       log: silentLogger,
-      onClose: () => undefined,
+      onClose: () => this.#watches.delete(watch),
     })
+    this.#watches.add(watch)
+    return watch
   }
 
   async close(): Promise<void> {}

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:net'
+import { describe, it } from 'node:test'
+import { FakeTime, settle } from '../../test/support/fake-time.ts'
+import { freePorts } from '../../test/support/ports.ts'
+import { realWorld } from '../../test/support/stores.ts'
+import { seededRandom } from '../runtime/random.ts'
+import { EtcdPath } from './etcd-path.ts'
+
+const always = new AbortController().signal
+
+describe('the network to a member', () => {
+  /** A path that is there from `backMs` on, and at what times it was knocked at. */
+  function pathBackAt(backMs: number, spreadMs = 0): { path: EtcdPath; time: FakeTime; knocks: number[] } {
+    const time = new FakeTime()
+    const knocks: number[] = []
+    const knock = (_target: string, limitMs: number): Promise<boolean> => {
+      knocks.push(time.nowMs())
+      const isThere = time.nowMs() >= backMs
+      return new Promise(resolve => time.after(isThere ? 1 : limitMs, () => resolve(isThere)))
+    }
+    const world = { clock: time, timers: time, random: seededRandom(1), spreadMs: () => spreadMs, knock }
+    return { path: new EtcdPath('etcd:2379', world), time, knocks }
+  }
+
+  it('is found to be back soon after it is', async () => {
+    const { path, time } = pathBackAt(10_000)
+    let backMs = 0
+    void path.isBack(always).then(isBack => {
+      if (isBack) backMs = time.nowMs()
+    })
+    await time.pass(9_999)
+    assert.ok(path.isLost)
+    await time.pass(2_000)
+    assert.ok(backMs >= 10_000 && backMs < 10_400, `${backMs}`)
+    assert.ok(!path.isLost)
+  })
+
+  it('was there all the time where the first knock gets through: a slow member is left alone', async () => {
+    const { path, time, knocks } = pathBackAt(0)
+    const search = path.isBack(always)
+    await time.pass(10)
+    assert.equal(await search, false)
+    assert.equal(await path.isBack(always), false)
+    assert.equal(knocks.length, 1)
+    await time.pass(1_000)
+    void path.isBack(always)
+    assert.equal(knocks.length, 2)
+  })
+
+  it('is knocked at by one search at a time, and rarely in a large fleet', async () => {
+    const { path, time, knocks } = pathBackAt(Number.POSITIVE_INFINITY, 5_000)
+    void path.isBack(always)
+    assert.equal(await path.isBack(always), false)
+    await time.pass(100_000)
+    assert.ok(knocks.length > 10 && knocks.length < 30, `${knocks.length}`)
+  })
+
+  it('is not looked for any longer when something has come over it', async () => {
+    const { path, time } = pathBackAt(1_000)
+    const search = new AbortController()
+    const found = path.isBack(search.signal)
+    await time.pass(500)
+    path.heard()
+    search.abort()
+    await settle()
+    await time.pass(1_000)
+    assert.equal(await found, false)
+    assert.ok(!path.isLost)
+  })
+
+  it('is there when a connection is taken, and when it is refused', async () => {
+    const [port = 0] = await freePorts(1)
+    const world = { ...realWorld, spreadMs: () => 0 }
+    assert.equal(await new EtcdPath(`127.0.0.1:${port}`, world).isBack(always), false)
+    const server = createServer(socket => socket.destroy()).listen(port, '::1')
+    try {
+      assert.equal(await new EtcdPath(`[::1]:${port}`, world).isBack(always), false)
+    } finally {
+      server.close()
+    }
+  })
+})

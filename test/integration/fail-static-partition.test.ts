@@ -1,12 +1,10 @@
 import { after, before, describe, test } from 'node:test'
 import type { PostgresServer } from '../../src/demo/postgres.ts'
-import { systemClock } from '../../src/runtime/clock.ts'
+import { pause, systemTimers } from '../../src/runtime/timers.ts'
 import { Fleet, Traffic } from '../support/fleet.ts'
 import { need } from '../support/need.ts'
 import { Network, needNetworks } from '../support/network.ts'
 import { until } from '../support/wait.ts'
-
-const convergenceLimitMs = 5_000
 
 describe('etcd is on the other side of a network that parts', partition(), () => {
   let network: Network
@@ -33,10 +31,26 @@ describe('etcd is on the other side of a network that parts', partition(), () =>
     await until('writes to go to b', async () => (await fleet.seen()).topology.primary === 'b')
     const later = await Traffic.start(fleet)
     await network.join()
-    const backMs = systemClock.nowMs()
-    await fleet.untilSettled('b', convergenceLimitMs)
-    t.diagnostic(`the agents tell the same ${Math.round(systemClock.nowMs() - backMs)} ms after the return`)
+    t.diagnostic(`the agents tell the same ${await fleet.converged('b')} ms after the return`)
     await later.stop()
+  })
+
+  test('what is on its way is lost in silence', async t => {
+    const traffic = await Traffic.start(fleet)
+    await network.lose()
+    await fleet.untilAlarmed()
+    await network.loseNoMore()
+    t.diagnostic(`as before ${await fleet.converged('b')} ms after the return`)
+    await traffic.stop()
+  })
+
+  test('it is lost for a moment: what the system repeats late is not waited for', async t => {
+    for (const durationMs of [700, 1500, 3200]) {
+      await network.lose()
+      await pause(systemTimers, durationMs)
+      await network.loseNoMore()
+      t.diagnostic(`after ${durationMs} ms, as before ${await fleet.converged('b')} ms after the return`)
+    }
   })
 })
 

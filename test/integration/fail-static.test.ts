@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import type { PostgresServer } from '../../src/demo/postgres.ts'
-import { systemClock } from '../../src/runtime/clock.ts'
 import { Fleet, Traffic } from '../support/fleet.ts'
 import { need } from '../support/need.ts'
 import { connect, query } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
-
-/** How long the state may take to be right again; what it takes is printed. */
-const convergenceLimitMs = 5_000
 
 describe('the store is away, traffic goes on', need('etcd', 'etcdctl'), () => {
   let fleet: Fleet
@@ -29,9 +25,7 @@ describe('the store is away, traffic goes on', need('etcd', 'etcdctl'), () => {
     first?.start()
     second?.start()
     await Promise.all([first?.healthy(), second?.healthy()])
-    const backMs = systemClock.nowMs()
-    await fleet.untilSettled('a', convergenceLimitMs)
-    t.diagnostic(`as before ${Math.round(systemClock.nowMs() - backMs)} ms after the return`)
+    t.diagnostic(`as before ${await fleet.converged('a')} ms after the return`)
     await traffic.stop()
     assert.ok(fleet.proxy.err.includes('the etcd store can be counted on again'))
     const changed = await fleet.command('node', 'weight', 'b', '2')
@@ -54,9 +48,7 @@ describe('the store is away, traffic goes on', need('etcd', 'etcdctl'), () => {
     const later = await Traffic.start(fleet)
     for (const member of etcd.members) member.start()
     await Promise.all(etcd.members.map(member => member.healthy()))
-    const backMs = systemClock.nowMs()
-    await fleet.untilSettled('b', convergenceLimitMs)
-    t.diagnostic(`the agents tell the same ${Math.round(systemClock.nowMs() - backMs)} ms after the return`)
+    t.diagnostic(`the agents tell the same ${await fleet.converged('b')} ms after the return`)
     await later.stop()
   })
 
@@ -64,6 +56,7 @@ describe('the store is away, traffic goes on', need('etcd', 'etcdctl'), () => {
     const { etcd, servers } = fleet
     const [b, c] = servers.replicas as [PostgresServer, PostgresServer]
     const traffic = await Traffic.start(fleet)
+    let later: Traffic
     for (const member of etcd.members) member.pause()
     try {
       await fleet.untilAlarmed()
@@ -71,13 +64,11 @@ describe('the store is away, traffic goes on', need('etcd', 'etcdctl'), () => {
       await b.stop('immediate')
       await c.promote()
       await untilWritesGoTo(fleet, c)
+      later = await Traffic.start(fleet)
     } finally {
       for (const member of etcd.members) member.resume()
     }
-    const later = await Traffic.start(fleet)
-    const backMs = systemClock.nowMs()
-    await fleet.untilSettled('c', convergenceLimitMs)
-    t.diagnostic(`the agents tell the same ${Math.round(systemClock.nowMs() - backMs)} ms after the return`)
+    t.diagnostic(`the agents tell the same ${await fleet.converged('c')} ms after the return`)
     await later.stop()
   })
 

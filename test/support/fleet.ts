@@ -4,12 +4,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Client } from 'pg'
 import type { TopologyAnswer } from '../../src/admin/admin.ts'
+import { operationsBy } from '../../src/cli/operations.ts'
+import type { ProxyAnswer } from '../../src/cli/status-view.ts'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
+import { changeSettings } from '../../src/topology/operations.ts'
 import { type Cli, type CliResult, runCli, startCli } from './cli.ts'
 import { EtcdCluster, type EtcdOptions } from './etcd.ts'
 import { freePorts } from './ports.ts'
 import { connect, startTestCluster, type TestCluster } from './postgres.ts'
+import { openEtcd } from './stores.ts'
 import { until } from './wait.ts'
 
 export interface FleetOptions {
@@ -19,6 +23,8 @@ export interface FleetOptions {
 
 /** Short, so that reports end within an outage. */
 const leaseTtlMs = 2_000
+/** Twice what is promised: machines that run tests are busy. */
+const convergenceLimitMs = 2_000
 
 /** PostgreSQL servers, an agent beside each, a proxy in front and an etcd behind: processes as in production. */
 export class Fleet {
@@ -29,6 +35,7 @@ export class Fleet {
   port = 0
   readPort = 0
   private adminUrl = ''
+  private changes = 0
   private readonly folder: string
 
   static async start({ replicas, etcd }: FleetOptions): Promise<Fleet> {
@@ -77,6 +84,11 @@ agent: {interval: 200ms, http_port: 0, check_port: 0}
     return (await response.json()) as TopologyAnswer
   }
 
+  private async appliedRevision(): Promise<number> {
+    const response = await fetch(`${this.adminUrl}/api/proxy`)
+    return ((await response.json()) as ProxyAnswer).appliedRevision
+  }
+
   /** Runs a command as an operator would on the proxy's machine. */
   command(...args: string[]): Promise<CliResult> {
     return runCli(['-c', join(this.folder, 'pgherd.yaml'), ...args])
@@ -101,6 +113,31 @@ agent: {interval: 200ms, http_port: 0, check_port: 0}
   }
 
   /**
+   * Waits until a change that an operator makes now, the moment that the store is back, is in force on the proxy, and the
+   * proxy says that the store is up and believes its agents again. Returns how many ms that took; fails after 2 s.
+   */
+  async converged(primary: string): Promise<number> {
+    const backMs = systemClock.nowMs()
+    const leftMs = (): number => backMs + convergenceLimitMs - systemClock.nowMs()
+    const store = await openEtcd(this.etcd.endpoints)
+    try {
+      const changes = [{ key: 'proxy.query_wait_timeout', text: `${60_000 + ++this.changes}ms` }]
+      const at = operationsBy('test', store, 'main')
+      const { revision } = await changeSettings(at, 'a change', changes, undefined)
+      const isApplied = async (): Promise<boolean> => (await this.appliedRevision()) >= revision
+      await until('a change to be in force', isApplied, leftMs())
+      await this.untilSettled(primary, leftMs())
+      return Math.round(systemClock.nowMs() - backMs)
+    } finally {
+      await store.close()
+    }
+  }
+
+  async untilDown(): Promise<void> {
+    await until('the outage to be noticed', async () => !(await this.seen()).store.up)
+  }
+
+  /**
    * Waits until the outage is known, in the log, the metrics and the status, and has outlived every lease; by then the
    * servers have been asked themselves.
    */
@@ -108,7 +145,7 @@ agent: {interval: 200ms, http_port: 0, check_port: 0}
     const accepting = async (): Promise<string[]> =>
       (await this.seen()).topology.nodes.filter(node => node.accepting).map(({ name }) => name)
     const before = await accepting()
-    await until('the outage to be noticed', async () => !(await this.seen()).store.up)
+    await this.untilDown()
     const noticedMs = systemClock.nowMs()
     await until('the alarm in the log', () =>
       this.proxy.err.includes('the etcd store cannot be counted on: '),

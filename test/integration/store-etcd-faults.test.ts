@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { systemClock } from '../../src/runtime/clock.ts'
 import { type Store, StoreError } from '../../src/store/store.ts'
@@ -147,6 +148,36 @@ describe('etcd that fails', need('etcd', 'etcdctl'), () => {
       const revision = await until('the compaction to be told', () => watch.compactRevision, 10_000)
       assert.ok(revision > from)
       await until('the mirror', () => view()[`${prefix}a`] === '4')
+      mirror.close()
+    }))
+
+  it('restored under another token: refused, although it was written to past what was seen', () =>
+    withCluster(1, async (etcd, [store, writer]) => {
+      const member = etcd.members[0]!
+      const { mirror, view } = follow(store, prefix)
+      await mirror.ready
+      await write(writer, put(`${prefix}a`, 'before'))
+      const snapshot = join(etcd.folder, 'snapshot')
+      await etcd.ctl(['snapshot', 'save', snapshot])
+      const seen = await write(writer, put(`${prefix}a`, 'lost'))
+      await until('the mirror', () => view()[`${prefix}a`] === 'lost')
+      await member.kill()
+      await until('the outage to be noticed', () => !store.connection.up)
+      await member.swapData(await member.restore(snapshot, 'another'))
+      const detour = await EtcdMember.beside(member)
+      const elsewhere = await openEtcd([detour.url])
+      const others = [1, 2, 3].map(n => put(`${prefix}b`, `${n}`))
+      for (const other of others) assert.ok((await write(elsewhere, other)) > 0)
+      const { entry, revision } = await elsewhere.get(`${prefix}a`)
+      assert.deepEqual([entry?.value, revision > seen], ['before', true])
+      await elsewhere.close()
+      await detour.kill()
+      member.start()
+      await member.healthy()
+      await until('it to be refused', () => /another cluster/.test(store.connection.reason ?? ''))
+      await assert.rejects(store.get(`${prefix}a`), { code: 'unavailable', message: /another cluster/ })
+      assert.equal(store.connection.up, false)
+      assert.deepEqual(view(), { [`${prefix}a`]: 'lost' })
       mirror.close()
     }))
 })

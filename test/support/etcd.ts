@@ -30,7 +30,7 @@ export interface EtcdOptions {
 /** A real etcd cluster on free ports of 127.0.0.1 (or another network's address) in a temporary folder. */
 export class EtcdCluster {
   readonly members: EtcdMember[]
-  private readonly folder: string
+  readonly folder: string
   private readonly options: EtcdOptions
 
   static async start(options: EtcdOptions = {}): Promise<EtcdCluster> {
@@ -150,7 +150,24 @@ export class EtcdMember {
   }
 
   private get folder(): string {
-    return this.args.find(arg => arg.startsWith('--data-dir='))?.slice('--data-dir='.length) ?? ''
+    return this.argument('data-dir')
+  }
+
+  private argument(name: string): string {
+    const start = `--${name}=`
+    return this.args.find(arg => arg.startsWith(start))?.slice(start.length) ?? ''
+  }
+
+  /** Makes data of the snapshot in `file`, as of a cluster of another token; gives back where they are. */
+  async restore(file: string, token: string): Promise<string> {
+    const folder = `${file}.data`
+    const kept = ['name', 'initial-cluster', 'initial-advertise-peer-urls']
+    const flags = kept.map(name => `--${name}=${this.argument(name)}`)
+    const options = [`--data-dir=${folder}`, `--initial-cluster-token=${token}`, ...flags]
+    await run('etcdctl', ['snapshot', 'restore', file, ...options], {
+      env: { ...process.env, ETCDCTL_API: '3' },
+    })
+    return folder
   }
 
   async healthy(): Promise<void> {

@@ -20,8 +20,8 @@ import { reachableHost } from '../runtime/network.ts'
 import { type Random, systemRandom } from '../runtime/random.ts'
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts'
 import type { Connection, Store } from '../store/store.ts'
-import { withStoreAlarm } from '../topology/store-alarm.ts'
-import type { Topology } from '../topology/types.ts'
+import { withStoreAlarm, withTwinAlarm } from '../topology/store-alarm.ts'
+import type { ProxyStatus, Topology } from '../topology/types.ts'
 import { TopologyWatcher } from '../topology/watcher.ts'
 import { configRows } from './console-config.ts'
 import { FleetConfig } from './fleet-config.ts'
@@ -232,12 +232,16 @@ export class Host {
       }),
       leaseTtlMs: config.store.lease_ttl,
       spreadMs: () => this.watcher.spreadMs,
+      clock: systemClock,
       timers: systemTimers,
       random: systemRandom,
       log,
     })
     this.#presence = presence
     this.#closers.push(() => presence.close())
+    const ownRow = (): ProxyStatus | undefined =>
+      this.watcher.proxies().find(({ id }) => id === config.proxy.id)
+    this.#closers.push(this.watcher.onChange(() => presence.saw(ownRow())))
   }
 
   /** The topology that comes with them is told after them, and confirmed by the workers when they are in force. */
@@ -279,7 +283,7 @@ export class Host {
       token: config.admin.token,
       sources: {
         version,
-        topology: () => withStoreAlarm(this.watcher.current(), this.store.connection),
+        topology: () => this.#topologyWithAlarms(),
         store: () => this.store.connection,
         proxy:
           proxy &&
@@ -300,6 +304,15 @@ export class Host {
     const { admin } = this
     this.#closers.push(() => admin.close())
     this.#presence?.publish()
+  }
+
+  #topologyWithAlarms(): Topology {
+    const topology = withTwinAlarm(
+      this.watcher.current(),
+      this.#options.config.proxy.id,
+      this.#presence?.twin,
+    )
+    return withStoreAlarm(topology, this.store.connection)
   }
 
   /** Why this process is not ready; undefined when it is. A proxy is when a client can be brought to some node. */

@@ -196,6 +196,31 @@ describe('three agents and two proxies share an etcd', need('etcd', 'etcdctl'), 
       second!.process.signal('SIGCONT')
     }
   })
+
+  test('two proxies of one id are told of each other, and for as long as both live', async () => {
+    const [, p2] = proxies
+    const [port = 0, adminPort = 0] = await freePorts(2)
+    const flags = ['--etcd', etcd.endpoints.join(','), '--port', `${port}`, '--admin-port', `${adminPort}`]
+    const twin: Proxy = {
+      ...p2!,
+      port,
+      adminUrl: `http://127.0.0.1:${adminPort}`,
+      process: await startCli(['proxy', ...flags, '--read-port', '0', '--id', 'p2', '--workers', '1'], {
+        env: { PGHERD_CLUSTER: 'fleet' },
+      }),
+    }
+    const says = async (proxy: Proxy, words: string): Promise<boolean> =>
+      (await status(proxy)).topology.alarms.some(alarm => alarm.includes(words))
+    try {
+      await until('the old one to know', () => says(p2!, `:${twin.port}, is named p2 too`))
+      await until('the new one to know', () => says(twin, `:${p2!.port}, is named p2 too`))
+    } finally {
+      await twin.process.stop()
+    }
+    await until('the alarm to end', async () => !(await says(p2!, 'is named p2 too')), 20_000)
+    const rows = (await status(p2!)).proxies
+    assert.deepEqual(rows?.map(({ id }) => id).sort(), ['p1', 'p2'])
+  })
 })
 
 async function openIdleSessions(proxies: Proxy[]): Promise<Client[]> {

@@ -4,6 +4,7 @@ import { FakeTime, settle } from '../../../test/support/fake-time.ts'
 import { silentLogger } from '../../runtime/log.ts'
 import { seededRandom } from '../../runtime/random.ts'
 import { type Lease, type Store, StoreError } from '../../store/store.ts'
+import type { ProxyStatus } from '../../topology/types.ts'
 import { Presence } from './presence.ts'
 
 /** A store that counts leases and can be told to fail. */
@@ -53,22 +54,25 @@ beforeEach(() => {
   store = new LeaseCounter()
 })
 
+const status = (): ProxyStatus => ({
+  v: 1,
+  id: 'p',
+  address: '',
+  adminUrl: '',
+  appliedRevision: 0,
+  clients,
+  version: '',
+  at: '',
+})
+
 function begin(): void {
   presence = new Presence({
     store: store as unknown as Store,
     cluster: 'test',
-    status: () => ({
-      v: 1,
-      id: 'p',
-      address: '',
-      adminUrl: '',
-      appliedRevision: 0,
-      clients,
-      version: '',
-      at: '',
-    }),
+    status,
     leaseTtlMs: 10_000,
     spreadMs: () => spreadMs,
+    clock: time,
     timers: time,
     random: seededRandom(1),
     log: silentLogger,
@@ -158,5 +162,21 @@ test('what every proxy writes because of one event is written at a moment by cha
   assert.equal(store.writes.length, 1)
   await time.pass(5000)
   assert.equal(store.writes.length, 2)
+  await presence.close()
+})
+
+test('another proxy of the same id is known for as long as it writes the same row', async () => {
+  begin()
+  await time.pass(100)
+  presence.saw(status())
+  assert.equal(presence.twin, undefined)
+  presence.saw({ ...status(), address: 'elsewhere:6432' })
+  assert.equal(presence.twin, 'elsewhere:6432')
+  const before = store.writes.length
+  await time.pass(9000)
+  assert.equal(store.writes.length, before + 1, 'the row is written again, so that the other one sees it')
+  assert.equal(presence.twin, 'elsewhere:6432')
+  await time.pass(2000)
+  assert.equal(presence.twin, undefined)
   await presence.close()
 })

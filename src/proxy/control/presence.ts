@@ -1,3 +1,4 @@
+import type { Clock } from '../../runtime/clock.ts'
 import type { Logger } from '../../runtime/log.ts'
 import { jittered, type Random } from '../../runtime/random.ts'
 import type { Timer, Timers } from '../../runtime/timers.ts'
@@ -15,6 +16,7 @@ export interface PresenceOptions {
   leaseTtlMs: number
   /** Over how long, in ms, all proxies of the cluster spread what they do because of the same event. */
   spreadMs: () => number
+  clock: Clock
   timers: Timers
   random: Random
   log: Logger
@@ -26,6 +28,8 @@ const retryMaxMs = 5000
 const refreshMs = 2000
 /** In a large fleet less often: every row is told to every proxy. */
 const refreshSpreads = 4
+/** Two proxies of one id write the row in turns, at every refresh: one that was not seen for so long has ended. */
+const twinEndsMs = 10_000
 
 /**
  * Keeps this proxy's row in the store under a lease: that it lives, and which intent it has applied. Written at
@@ -45,6 +49,7 @@ export class Presence {
   #written = ''
   #stopped = false
   #inTrouble = false
+  #twin: { address: string; seenMs: number } | undefined
 
   constructor(options: PresenceOptions) {
     this.#options = options
@@ -55,6 +60,30 @@ export class Presence {
       if (up) this.publishSoon()
     })
     this.publish()
+  }
+
+  /** The address of another proxy of the same id that lives, as far as can be seen. */
+  get twin(): string | undefined {
+    const { clock, spreadMs } = this.#options
+    if (!this.#twin) return undefined
+    const endMs = this.#twin.seenMs + twinEndsMs + 2 * refreshSpreads * spreadMs()
+    return clock.nowMs() < endMs ? this.#twin.address : undefined
+  }
+
+  /** Takes note of the row under this proxy's id as it stands in the store. */
+  saw(row: ProxyStatus | undefined): void {
+    const { clock, log, status } = this.#options
+    const { address, id } = status()
+    if (!row || row.address === address) return
+    if (this.twin !== row.address) {
+      log.error(
+        { event: 'proxy.twin', other: row.address },
+        `another proxy, at ${row.address}, is named ${id} too: give each its own name (proxy.id, --id)`,
+      )
+    }
+    this.#twin = { address: row.address, seenMs: clock.nowMs() }
+    // With the next refresh: it shows the other one that this one lives.
+    this.#written = ''
   }
 
   /** The same at a moment by chance, for what makes every proxy of the cluster write its row. */
@@ -112,7 +141,7 @@ export class Presence {
     const wanted = JSON.stringify({ ...row, at: '' })
     if (wanted === this.#written && this.#lease) return
     try {
-      if (!this.#lease && this.#written === '') await this.#lookForTwin(row)
+      if (!this.#lease && this.#written === '') await this.#lookForTwin()
       if (this.#stopped) return
       const lease = this.#lease ?? (await this.#grant(leaseTtlMs))
       if (this.#stopped) return
@@ -145,14 +174,9 @@ export class Presence {
   }
 
   /** Another proxy of the same id would take turns with this one in one row: both must be told apart. */
-  async #lookForTwin(row: ProxyStatus): Promise<void> {
+  async #lookForTwin(): Promise<void> {
     const { entry } = await this.#options.store.get(this.#key)
-    const other = entry && decodeProxyStatus(entry.value).value
-    if (!other || other.address === row.address) return
-    this.#options.log.error(
-      { event: 'proxy.twin', other: other.address },
-      `another proxy, at ${other.address}, is named ${row.id} too: give each its own name (proxy.id, --id)`,
-    )
+    this.saw(entry && decodeProxyStatus(entry.value).value)
   }
 
   async #grant(ttlMs: number): Promise<Lease> {

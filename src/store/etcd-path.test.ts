@@ -69,6 +69,20 @@ describe('the network to a member', () => {
     assert.ok(!path.isLost)
   })
 
+  it('is still to be connected to anew when the search for it ended before it was found', async () => {
+    const { path, time, knocks } = pathBackAt(1_000)
+    const search = new AbortController()
+    const found = path.isBack(search.signal)
+    while (!knocks.some(atMs => atMs >= 1_000)) await time.pass(0.5)
+    search.abort()
+    await time.pass(10)
+    assert.equal(await found, false)
+    assert.ok(path.isLost)
+    const again = path.isBack(always)
+    await time.pass(10)
+    assert.equal(await again, true)
+  })
+
   it('is there when a connection is taken, and when it is refused', async () => {
     const [port = 0] = await freePorts(1)
     const world = { ...realWorld, spreadMs: () => 0 }

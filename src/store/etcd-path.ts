@@ -58,7 +58,7 @@ export class EtcdPath {
       while (!signal.aborted) {
         const endMs = clock.nowMs() + jittered(random, knockMs) + random.next() * 2 * spreadMs()
         const isThrough = await knock(this.#target, knockMs)
-        if (isThrough) return this.#found() && !signal.aborted
+        if (isThrough) return !signal.aborted && this.#found()
         // What has come over the path meanwhile knows better.
         if (!signal.aborted) this.#isLost = true
         await pause(timers, Math.max(0, endMs - clock.nowMs()), signal)

@@ -41,6 +41,8 @@ export interface PoolLimits {
   prepareUnnamed: boolean
   /** A transaction is begun on a server with its first statement. */
   deferBegin: boolean
+  /** Fewer connections may be in use at once than there are, where more do not help. */
+  adapts: boolean
   /** Reads go to replicas on the port for everything. */
   splitsReads: boolean
   /** How old what a replica shows may be. */
@@ -69,6 +71,7 @@ export interface DatabaseOverrides
       | 'hedgePercent'
       | 'prepareUnnamed'
       | 'deferBegin'
+      | 'adapts'
       | 'splitsReads'
       | 'consistency'
     >
@@ -94,6 +97,7 @@ export type UserOverrides = Partial<
     | 'hedgePercent'
     | 'prepareUnnamed'
     | 'deferBegin'
+    | 'adapts'
     | 'splitsReads'
     | 'consistency'
   >

@@ -2,7 +2,10 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { benchDatabase, benchUser, type Contestant, type Setup } from './contestant.ts'
 
-/** PgCat with transaction pooling and named prepared statements, in front of one server: nothing to parse. */
+/**
+ * PgCat with transaction pooling and named prepared statements. In front of replicas all clients are for these, of which
+ * it draws one for each transaction: nothing to parse.
+ */
 export function pgcat(program: string, version: string): Contestant {
   return {
     name: 'pgcat',
@@ -12,6 +15,7 @@ export function pgcat(program: string, version: string): Contestant {
     checksPasswords: false,
     isSubject: false,
     asServerAccount: false,
+    balances: true,
     launch: setup => ({
       files: { 'pgcat.toml': configText(setup) },
       command: [program, '--no-color', '--log-level', 'error', join(setup.dir, 'pgcat.toml')],
@@ -35,6 +39,7 @@ function configText(setup: Setup): string {
     'pool_mode = "transaction"',
     // As in its example; without it there are no named statements.
     'prepared_statements_cache_size = 500',
+    ...(setup.replicaPorts.length > 0 ? ['default_role = "replica"', 'load_balancing_mode = "random"'] : []),
     `[pools.${benchDatabase}.users.0]`,
     `username = "${benchUser}"`,
     'auth_type = "trust"',
@@ -43,6 +48,11 @@ function configText(setup: Setup): string {
     `pool_size = ${setup.poolSize}`,
     `[pools.${benchDatabase}.shards.0]`,
     `database = "${benchDatabase}"`,
-    `servers = [["127.0.0.1", ${setup.serverPort}, "primary"]]`,
+    `servers = [${servers(setup).join(', ')}]`,
   ].join('\n')}\n`
+}
+
+function servers({ replicaPorts, serverPort }: Setup): string[] {
+  const server = (port: number, role: string): string => `["127.0.0.1", ${port}, "${role}"]`
+  return [server(serverPort, 'primary'), ...replicaPorts.map(port => server(port, 'replica'))]
 }

@@ -5,7 +5,10 @@ import { benchDatabase, benchUser, type Contestant, type Setup } from './contest
 /** What its manual advises. */
 const workersPerProcessor = 2
 
-/** PgDog with transaction pooling and named prepared statements, in front of one server: nothing to parse. */
+/**
+ * PgDog with transaction pooling and named prepared statements; in front of one server there is nothing to parse. Reads go
+ * to the replicas in turns.
+ */
 export function pgdog(program: string, version: string): Contestant {
   return {
     name: 'pgdog',
@@ -14,6 +17,7 @@ export function pgdog(program: string, version: string): Contestant {
     checksPasswords: true,
     isSubject: false,
     asServerAccount: false,
+    balances: true,
     launch: setup => {
       const config = join(setup.dir, 'pgdog.toml')
       const users = join(setup.dir, 'users.toml')
@@ -38,12 +42,20 @@ function configText(setup: Setup): string {
     'checkout_timeout = 120000',
     `auth_type = "${setup.login}"`,
     'log_level = "error"',
+    ...(setup.replicaPorts.length > 0 ? ['load_balancing_strategy = "round_robin"'] : []),
+    ...server(setup.serverPort, 'primary'),
+    ...setup.replicaPorts.flatMap(port => server(port, 'replica')),
+  ].join('\n')}\n`
+}
+
+function server(port: number, role: string): string[] {
+  return [
     '[[databases]]',
     `name = "${benchDatabase}"`,
     'host = "127.0.0.1"',
-    `port = ${setup.serverPort}`,
-    'role = "primary"',
-  ].join('\n')}\n`
+    `port = ${port}`,
+    `role = "${role}"`,
+  ]
 }
 
 /** A user without a password is refused, even where all are trusted. */

@@ -4,6 +4,7 @@ import { peerOf } from '../../runtime/sockets.ts'
 import type { Timer } from '../../runtime/timers.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
 import type { PoolLimits, PoolMode } from '../pool/limits.ts'
+import { firstRequestBytes } from '../relay/requests.ts'
 import type { ServerConnection } from '../server.ts'
 import type { StartupForm, StartupSettings } from '../session/settings.ts'
 import type { Arrival } from '../startup/client-startup.ts'
@@ -230,10 +231,20 @@ export abstract class ClientConnection implements LinkUser {
     if (this.ahead.length > aheadBytesMax) this.link.pause()
   }
 
-  protected takeAhead(): Buffer {
+  takeAhead(): Buffer {
     const { ahead } = this
     this.ahead = empty
     return ahead
+  }
+
+  /** Takes the first request of what is kept, up to the message that is answered by a ReadyForQuery; if it is whole. */
+  takeRequest(): Buffer | undefined {
+    const { ahead } = this
+    const bytes = firstRequestBytes(ahead)
+    if (bytes === undefined) return undefined
+    if (bytes === ahead.length) return this.takeAhead()
+    this.ahead = ahead.subarray(bytes)
+    return ahead.subarray(0, bytes)
   }
 
   /** Sends something to the client. False: it is slow, and should be given no more until `onDrain`. */

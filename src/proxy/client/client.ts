@@ -6,9 +6,7 @@ import {
   readErrorFields,
   readyForQueryFailed,
   readyForQueryIdle,
-  writeErrorResponse,
   writeParameterStatus,
-  writeParse,
   writeQuery,
 } from '../../wire/messages.ts'
 import type { Lane } from '../lanes/lane.ts'
@@ -16,15 +14,12 @@ import type { Learned } from '../lanes/learned.ts'
 import { Race, type RacingClient } from '../lanes/race.ts'
 import type { SharingClient } from '../lanes/sharing.ts'
 import type { LaneUnit } from '../lanes/unit.ts'
-import { staleError, staleMessage } from '../pool/kept-reads.ts'
 import type { PoolLimits } from '../pool/limits.ts'
 import { causalDemand, type Demand } from '../pool/positions.ts'
-import { Owed } from '../relay/answers.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
-import { syntaxError } from '../relay/pooled-effects.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
-import { firstRequestBytes, hasRequest } from '../relay/requests.ts'
+import { hasRequest } from '../relay/requests.ts'
 import { isLastingRefusal, isStandbyRefusal } from '../relay/server-relay.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
 import { type HandOver, handOverOf } from '../session/hand-over.ts'
@@ -35,9 +30,10 @@ import type { Arrival } from '../startup/client-startup.ts'
 import { ClientConnection, ClientState as State } from './client-connection.ts'
 import type { ClientHost, Leaving } from './client-host.ts'
 import type { Beginner, DeferredBegin } from './deferred-begin.ts'
-import type { DisconnectReason } from './failures.ts'
+import { cancelledWhile, type DisconnectReason } from './failures.ts'
 import { overtime, queryTooLong } from './overtime.ts'
 import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
+import { ReplayWait } from './replay-wait.ts'
 
 /**
  * One client, on its way from server to server or on one of its own.
@@ -77,6 +73,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   readsOnly = false
   /** What is known of the statement that goes to a replica because it reads. */
   reading: Learned | undefined
+  /** In its transaction on a standby it has asked for something that sees data. */
+  hasLooked = false
   /** When it had what it last asked for. */
   restingSinceMs = 0
   /** What its next request on a connection of its own teaches about requests of its kind. */
@@ -94,10 +92,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   #isBehindBarrier = false
   /** Counts the waits for a node: one that is over is not heard of any more. */
   #turn = 0
-  /** The standby that it keeps has to replay first what its next request must see. */
-  #awaitsReplay = false
-  /** In its transaction on a standby it has asked for something that sees data. */
-  #hasLooked = false
+  /** What it waited for last on the standby that it keeps. */
+  #replayWait: ReplayWait | undefined
 
   constructor(arrival: Arrival, host: ClientHost) {
     super(arrival, host)
@@ -285,7 +281,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       return true
     }
     if (this.#lane) return this.#lane.cancel(this, done)
-    if (this.#awaitsReplay) this.#cancelKept()
+    if (this.#replayWait?.isOver === false) this.#replayWait.cancel()
     else if (this.isGreeted && this.session && (this.state === State.Waiting || this.isHeld)) {
       this.#cancelAhead()
     }
@@ -295,9 +291,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** Answers the first request that waits here, instead of a server. */
   #cancelAhead(): void {
-    const bytes = firstRequestBytes(this.ahead)
-    if (bytes === undefined) return
-    this.ahead = this.ahead.subarray(bytes)
+    if (this.takeRequest() === undefined) return
     // What comes next in a transaction must fail too.
     if (this.#begun) this.#begun = { ...this.#begun, hasFailed: true }
     this.#tell(Buffer.concat([cancelled, this.#begun ? readyForQueryFailed : readyForQueryIdle]))
@@ -645,7 +639,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     // Where a pooled client's request goes was looked at before.
     if (!this.session || !this.hasAhead) return this.#goOn()
     const first = this.#takeNext()
-    if (this.route === 'replica') this.#hasLooked = !this.host.kept.seesNothing(first)
+    if (this.route === 'replica') this.hasLooked = !this.host.kept.seesNothing(first)
     this.#pass(first)
     this.#goOnReading()
   }
@@ -676,11 +670,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** What goes to the server that it has: all that has come, or only what that server was chosen for. */
   #takeNext(): Buffer {
-    const all = this.takeAhead()
-    const bytes = this.staysForOne || this.readsOnly ? firstRequestBytes(all) : undefined
-    if (bytes === undefined || bytes === all.length) return all
-    this.ahead = all.subarray(bytes)
-    return all.subarray(0, bytes)
+    const first = this.staysForOne || this.readsOnly ? this.takeRequest() : undefined
+    return first ?? this.takeAhead()
   }
 
   // On a standby that it keeps.
@@ -688,7 +679,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** Passes on what has come; on a standby not before that shows what it must see. */
   #take(piece: Buffer): void {
     const server = this.#server
-    if (this.route === 'primary' || !server || this.#maySee(piece, server)) return this.#pass(piece)
+    if (this.route === 'primary' || !server || !this.#isAtBoundary) return this.#pass(piece)
+    if (this.host.kept.maySee(this, server, piece)) return this.#pass(piece)
     const behind = this.takeAhead()
     this.keepAhead(piece)
     if (behind.length > 0) this.keepAhead(behind)
@@ -696,87 +688,25 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!server.isBusy) this.#awaitReplay(server)
   }
 
-  /** In a transaction the first statement decides: its locks and its snapshot can keep the standby from going on. */
-  #maySee(piece: Buffer, server: ServerConnection): boolean {
-    const { kept } = this.host
-    const { isBusy, status } = server
-    // It goes on with what was begun.
-    if (!this.#isAtBoundary || server.unsynced || server.owed.discarding || server.owed.isCopyIn) return true
-    if (this.replication || (!isBusy && status === TransactionStatus.Failed)) return true
-    const hasLooked = server.isInTransaction && this.#hasLooked
-    if (hasLooked && !isBusy) return true
-    const looks = !kept.seesNothing(piece)
-    if (looks && !kept.isFresh(this, server, piece)) return false
-    if (!hasLooked) this.#hasLooked = looks
-    return true
-  }
-
   #awaitReplay(server: ServerConnection): void {
     const { session } = this
     // What keeps it no more can be looked for elsewhere.
     if (session && !session.isPinned && !session.isDirty && server.isAtRest)
       return this.#detach(session, server)
-    this.hold()
-    this.#awaitsReplay = true
-    const turn = ++this.#turn
-    this.host.kept.whenFresh(this, server, isFresh => {
-      if (turn !== this.#turn || !this.isHeld || server.isClosed) return
-      this.#awaitsReplay = false
-      if (isFresh) this.#passFirst()
-      else {
-        this.host.counters.routed.stale++
-        this.#refuseFirst(server, staleError(this, server))
-      }
-    })
+    this.#replayWait = new ReplayWait(this, server, this.host)
   }
 
-  /** What came behind it may have to see more. */
-  #passFirst(): void {
-    const bytes = firstRequestBytes(this.ahead) ?? this.ahead.length
-    const all = this.takeAhead()
-    if (bytes < all.length) this.ahead = all.subarray(bytes)
+  /** Goes on with `piece`, which was held. */
+  goOnWith(piece: Buffer): void {
     this.state = State.Active
-    this.#hasLooked = true
-    this.#pass(all.subarray(0, bytes))
+    this.#pass(piece)
     this.#takeKept()
   }
 
-  /** Answers the first request that waits in the place of its server; a transaction fails by it. */
-  #refuseFirst(server: ServerConnection, error: Buffer): void {
-    const bytes = firstRequestBytes(this.ahead)
-    if (bytes === undefined) return this.#refusePart(server, error)
-    const all = this.takeAhead()
-    if (bytes < all.length) this.ahead = all.subarray(bytes)
-    if (!server.isInTransaction) return this.#goOnRefused(error, readyForQueryIdle)
-    server.ask(failing, 1, () => {
-      if (this.isHeld && !server.isClosed) this.#goOnRefused(error, readyForQueryFailed)
-    })
-  }
-
-  /** The rest of the request may only come when this is answered: the server fails first, and discards what follows. */
-  #refusePart(server: ServerConnection, error: Buffer): void {
-    const first = this.ahead[0]
-    if (first === Code.Query || first === Code.FunctionCall) {
-      return this.end('no_route', staleMessage(server.target.node))
-    }
-    server.write(failingParse)
-    server.request(Owed.Refused, this.host.clock.nowMs(), { refusal: error, refuses: syntaxError })
-    this.state = State.Active
-    this.#pass(this.takeAhead())
-    this.#goOnReading()
-  }
-
-  #goOnRefused(error: Buffer, ready: Buffer): void {
-    this.#tell(Buffer.concat([error, ready]))
-    this.state = State.Active
-    this.#goOn()
-  }
-
-  #cancelKept(): void {
-    if (firstRequestBytes(this.ahead) === undefined) return
-    this.#turn++
-    this.#awaitsReplay = false
-    this.#refuseFirst(this.#server!, cancelledKept)
+  /** What was held is answered already: goes on with what came behind it. */
+  goOnAnswered(answer: Buffer, server: ServerConnection): void {
+    this.#tell(answer)
+    this.goOn(server)
   }
 
   /** What was kept back is looked at when what was before it is answered. */
@@ -1058,15 +988,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 }
 
 const rollback = writeQuery('ROLLBACK')
-const failing = writeQuery('pgherd has refused a statement')
-const failingParse = writeParse('pgherd_refused', 'pgherd has refused a statement', [])
 const cancelled = cancelledWhile('It was waiting for a server connection.')
-const cancelledKept = cancelledWhile('It was waiting for a replica.')
-
-function cancelledWhile(detail: string): Buffer {
-  const message = 'canceling statement due to user request'
-  return writeErrorResponse({ severity: 'ERROR', code: '57014', message, detail })
-}
 
 const outcomeUnknown = {
   sqlstate: '08007',

@@ -1,4 +1,4 @@
-import type { ErrorFields, Severity } from '../../wire/messages.ts'
+import { type ErrorFields, type Severity, writeErrorResponse } from '../../wire/messages.ts'
 
 /** Why the proxy refuses or ends a client. Every close of a client carries one; each has a counter. */
 export type DisconnectReason =
@@ -76,4 +76,10 @@ export function errorFor(reason: DisconnectReason, message: string, more: ErrorD
     detail: more.detail,
     hint: more.hint,
   }
+}
+
+/** What PostgreSQL tells of a request that was cancelled; `detail` says what it was waiting for here. */
+export function cancelledWhile(detail: string): Buffer {
+  const message = 'canceling statement due to user request'
+  return writeErrorResponse({ severity: 'ERROR', code: '57014', message, detail })
 }

@@ -1,6 +1,7 @@
 import type { Consistency } from '../../config/consistency.ts'
 import { readHints } from '../../routing/hints.ts'
 import { needsNoSnapshot } from '../../sql/snapshot-need.ts'
+import { TransactionStatus } from '../../wire/codes.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
 import { UnitKind, UnitReader } from '../lanes/unit-reader.ts'
@@ -39,6 +40,23 @@ export class KeptReads {
     const kind = reader.read(request)
     if (kind !== UnitKind.Simple && kind !== UnitKind.Parsed) return false
     return needsNoSnapshot(request, reader.textStart, reader.textEnd)
+  }
+
+  /**
+   * Whether `piece`, which begins with a message, may be passed on now. In a transaction the first statement decides: its
+   * locks and its snapshot can keep the standby from going on.
+   */
+  maySee(client: Client, server: ServerConnection, piece: Buffer): boolean {
+    const { isBusy, status } = server
+    // It goes on with what was begun.
+    if (server.unsynced || server.owed.discarding || server.owed.isCopyIn) return true
+    if (client.replication || (!isBusy && status === TransactionStatus.Failed)) return true
+    const hasLooked = server.isInTransaction && client.hasLooked
+    if (hasLooked && !isBusy) return true
+    const looks = !this.seesNothing(piece)
+    if (looks && !this.isFresh(client, server, piece)) return false
+    if (!hasLooked) client.hasLooked = looks
+    return true
   }
 
   /** Whether it is known already that the server has what `request` must see. */

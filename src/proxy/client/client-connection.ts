@@ -237,6 +237,11 @@ export abstract class ClientConnection implements LinkUser {
     return ahead
   }
 
+  /** Puts what was taken before what has come since. */
+  protected putBack(piece: Buffer): void {
+    this.ahead = this.hasAhead ? Buffer.concat([piece, this.ahead]) : piece
+  }
+
   /** Takes the first request of what is kept, up to the message that is answered by a ReadyForQuery; if it is whole. */
   takeRequest(): Buffer | undefined {
     const { ahead } = this

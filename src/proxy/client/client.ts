@@ -7,7 +7,6 @@ import {
   readyForQueryFailed,
   readyForQueryIdle,
   writeParameterStatus,
-  writeQuery,
 } from '../../wire/messages.ts'
 import type { Lane } from '../lanes/lane.ts'
 import type { Learned } from '../lanes/learned.ts'
@@ -33,6 +32,7 @@ import type { Beginner, DeferredBegin } from './deferred-begin.ts'
 import { cancelledWhile, type DisconnectReason } from './failures.ts'
 import { overtime, queryTooLong } from './overtime.ts'
 import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
+import { runInReading } from './reading-transaction.ts'
 import { ReplayWait } from './replay-wait.ts'
 
 /**
@@ -79,13 +79,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   restingSinceMs = 0
   /** What its next request on a connection of its own teaches about requests of its kind. */
   learning: Learned | undefined
+  /** What it has begun on its server, which had to be told of it. */
+  transaction: DeferredBegin | undefined
   #server: ServerConnection | undefined
   /** Where its request is done, together with those of others. */
   #lane: Lane | Race | undefined
   /** What it has begun and no server knows of. */
   #begun: DeferredBegin | undefined
-  /** What it has begun on its server, which had to be told of it. */
-  #transaction: DeferredBegin | undefined
   /** What passes until it has been told that its session has begun; undefined from then on. */
   #opening: SessionOpening | undefined
   /** What comes is kept until what was passed on is answered. */
@@ -472,8 +472,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!alone && this.#share(request)) return
     // The node may have crashed, and be further back when it has started again.
     this.freshOn = ''
-    this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
-    this.#lookForServer()
+    this.runElsewhere(request)
   }
 
   loseAnswer(message: string): void {
@@ -614,7 +613,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   #leave(server: ServerConnection, next: State): void {
     this.#server = undefined
-    this.#transaction = undefined
+    this.transaction = undefined
     this.readsOnly = false
     this.relay = undefined
     this.state = next
@@ -696,11 +695,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.#replayWait = new ReplayWait(this, server, this.host)
   }
 
-  /** Goes on with `piece`, which was held. */
+  /** Goes on with `piece`; what came behind it is looked at by itself. */
   goOnWith(piece: Buffer): void {
     this.state = State.Active
     this.#pass(piece)
-    this.#takeKept()
+    // In a transaction that only reads that is done when `piece` is answered.
+    if (this.readsOnly) this.link.resume()
+    else this.#takeKept()
   }
 
   /** What was held is answered already: goes on with what came behind it. */
@@ -723,7 +724,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (!server || !relay) return
     if (this.#begun && relay instanceof PooledRelay) {
       relay.begin(this.#begun)
-      this.#transaction = this.#begun
+      this.transaction = this.#begun
       this.#begun = undefined
     }
     switch (relay.pass(piece, server, this.host.clock.nowMs())) {
@@ -810,10 +811,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.hasAhead) this.#takeKept()
   }
 
-  /**
-   * In a transaction that only reads, on a replica, each request is looked at by itself: what is no read goes to the
-   * primary, and the transaction with it. As every statement of it sees what is there when it begins, nobody can tell.
-   */
+  /** In a transaction that only reads each request is looked at by itself. */
   #lookInReading(): void {
     const server = this.#server
     if (!server || this.state !== State.Active || server.isBusy || !this.hasAhead) return
@@ -823,44 +821,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     }
     const request = this.takeAhead()
     if (request[0] === Code.Terminate) return this.end('client_closed')
-    const staysHere = this.host.goesOn(this, request)
-    const hasFailed = server.status === TransactionStatus.Failed
-    if (staysHere === 'yes' || (hasFailed && staysHere !== 'several')) {
-      this.#pass(request)
-      this.link.resume()
-    } else if (staysHere === 'if fresh') this.#awaitInReading(request, server)
-    else this.#moveTransaction(request, server)
-  }
-
-  #awaitInReading(request: Buffer, server: ServerConnection): void {
-    this.hold()
-    this.awaitsFreshness = true
-    this.host.whenFresh(this, this.home, isFresh => {
-      this.awaitsFreshness = false
-      if (!this.isHeld) return
-      if (!isFresh || server.isClosed) return this.#moveTransaction(request, server)
-      this.state = State.Active
-      this.#pass(request)
-      this.link.resume()
-    })
-  }
-
-  #moveTransaction(request: Buffer, server: ServerConnection): void {
-    const hasFailed = server.status === TransactionStatus.Failed
-    const begun = { ...this.#transaction!, readsOnly: false, hasFailed }
-    const goOn = (): void => {
-      if (!this.isHeld) return
-      this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
-      this.#leave(server, State.Waiting)
-      server.transactionSinceMs = 0
-      if (!server.isClosed) server.checkIn()
-      this.#begun = begun
-      this.route = 'primary'
-      this.#lookForServer()
-    }
-    this.hold()
-    if (server.isClosed) goOn()
-    else server.ask(rollback, 1, goOn)
+    runInReading(this, request, server, this.host)
   }
 
   #tellAnswer(chunk: Buffer): void {
@@ -920,7 +881,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.hold()
     server.giveUpPlans(() => {
       if (this.state !== State.Held) return
-      this.ahead = Buffer.concat([piece, this.ahead])
+      this.putBack(piece)
       this.goOn(server)
     })
   }
@@ -928,9 +889,15 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** A standby has refused what a primary can do. */
   #askAnother(request: Buffer, server: ServerConnection): void {
     this.#goToPrimary(server.isForGood)
-    this.ahead = this.hasAhead ? Buffer.concat([request, this.ahead]) : request
     this.#leave(server, State.Resting)
     server.checkIn()
+    this.runElsewhere(request)
+  }
+
+  /** Has `request`, which nothing came of where it was, run on another server, in what was `begun` there. */
+  runElsewhere(request: Buffer, begun = this.#begun): void {
+    this.putBack(request)
+    this.#begun = begun
     this.#lookForServer()
   }
 
@@ -951,8 +918,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
    */
   #survives(server: ServerConnection): boolean {
     const { relay, session } = this
-    if (this.readsOnly && this.state === State.Active && !server.wasBusy && this.#transaction) {
-      const begun = this.#transaction
+    if (this.readsOnly && this.state === State.Active && !server.wasBusy && this.transaction) {
+      const begun = this.transaction
       this.#leave(server, State.Begun)
       this.#begun = begun
       this.#goOnWithoutServer()
@@ -964,7 +931,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (server.wasBusy) {
       const piece = server.isStandby && server.isUntouched ? relay.takeRetry() : undefined
       if (!piece?.length) return false
-      this.ahead = Buffer.concat([piece, this.ahead])
+      this.putBack(piece)
     }
     this.#leave(server, State.Resting)
     this.#goOnWithoutServer()
@@ -987,7 +954,6 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   }
 }
 
-const rollback = writeQuery('ROLLBACK')
 const cancelled = cancelledWhile('It was waiting for a server connection.')
 
 const outcomeUnknown = {

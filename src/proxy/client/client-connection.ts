@@ -3,6 +3,7 @@ import { Link, type LinkUser } from '../../runtime/link.ts'
 import { peerOf } from '../../runtime/sockets.ts'
 import type { Timer } from '../../runtime/timers.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
+import type { Learned } from '../lanes/learned.ts'
 import type { PoolLimits, PoolMode } from '../pool/limits.ts'
 import { firstRequestBytes } from '../relay/requests.ts'
 import type { ServerConnection } from '../server.ts'
@@ -43,6 +44,16 @@ export abstract class ClientConnection implements LinkUser {
   readonly mode: PoolMode
   /** The node that its reads go to, while that will have them. */
   home = ''
+  /** The node that it has read on last. */
+  readOn = ''
+  /** The node that is known to have what its request must see. */
+  freshOn = ''
+  /** Its reads go to replicas although it came to the port for everything. */
+  isSplit = false
+  /** Only its first request goes where it was sent; what comes behind is looked at by itself. */
+  staysForOne = false
+  /** What is known of the statement that goes to a replica because it reads. */
+  reading: Learned | undefined
   /** A walsender session: on a connection of its own, never pooled. */
   readonly replication: boolean
   /** What the proxy logs in to servers with for it; undefined: it answers the servers' challenges itself. */
@@ -258,6 +269,11 @@ export abstract class ClientConnection implements LinkUser {
     this.host.counters.bytesToClients += chunk.length
     if (this.stats) this.stats.sentBytes += chunk.length
     return this.link.write(chunk)
+  }
+
+  /** Sends what a server has to say, or what is said in its place: while the client is slow, that stops. */
+  protected tell(message: Buffer): void {
+    if (!this.send(message)) this.server?.pause()
   }
 
   // The end.

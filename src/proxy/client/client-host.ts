@@ -17,9 +17,10 @@ import type { DatabaseStats } from '../stats.ts'
 import type { CancelKey } from './cancels.ts'
 import type { Client } from './client.ts'
 import type { TransactionDesk } from './deferred-begin.ts'
+import type { DetachedClient } from './detached-client.ts'
 import type { DisconnectReason } from './failures.ts'
 
-/** What a client needs of the worker around it. */
+/** What a client needs of the worker around it, for which a `DetachedClient` is always a `Client`. */
 export interface ClientHost {
   readonly clock: Clock
   readonly timers: Timers
@@ -29,16 +30,16 @@ export interface ClientHost {
   /** What is known of kinds of statements. */
   readonly classes: StatementClasses
   /** Finds a server connection, now or when there is one; ends in `attach`, `onLoginFailed` or `end`. */
-  acquire(client: Client): void
+  acquire(client: DetachedClient): void
   /** What a client of a shared pool is told when its session begins, where that is known without a server connection. */
   greetingFor(client: Client): Reported | undefined
   /** Sets where a request of a client without a server connection goes. False: `whenReady` has to be waited for. */
-  direct(client: Client, request: Buffer): boolean
+  direct(client: DetachedClient, request: Buffer): boolean
   /** Whether a request in a transaction that only reads can be run on its replica. */
   goesOn(client: Client, request: Buffer): 'yes' | 'if fresh' | 'no' | 'several'
-  whenReady(client: Client, isWanted: () => boolean, done: () => void): void
+  whenReady(client: DetachedClient, isWanted: () => boolean, done: () => void): void
   /** What a request is answered with that asks where it would go; undefined for any other. */
-  explain(client: Client, request: Buffer): Buffer | undefined
+  explain(client: DetachedClient, request: Buffer): Buffer | undefined
   /** Calls back with true when the node of `client`'s server has what it must see, as far as that can be told. */
   whenFresh(client: Client, node: string, done: (isFresh: boolean) => void): void
   /** What clients must see who keep their server connection. */
@@ -48,13 +49,13 @@ export interface ClientHost {
   /** Whether there is anybody whose reads might not see it. */
   readonly tracksWrites: boolean
   /** A request that has come to a client without a server connection: the lane that it runs in, if it may share one. */
-  share(client: Client, request: Buffer): Lane | undefined
+  share(client: DetachedClient, request: Buffer): Lane | undefined
   /** A unit of the client, in a lane on a replica, takes longer than it should. */
-  onLate(client: Client, lane: Lane, unit: LaneUnit): void
+  onLate(client: DetachedClient, lane: Lane, unit: LaneUnit): void
   /** Answers requests that begin or end transactions which no server knows of. */
   readonly transactions: TransactionDesk
   /** The client no longer waits for one. */
-  abandon(client: Client): void
+  abandon(client: DetachedClient): void
   /** A login at a server failed; the client may be given another one. */
   onLoginFailed(client: Client, server: ServerConnection, failure: LoginFailure): void
   /** What follows from startup parameters, shared by clients who say the same. */

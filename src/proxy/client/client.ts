@@ -1,42 +1,30 @@
 import type { Socket } from 'node:net'
 import { stopReading } from '../../runtime/sockets.ts'
 import { Client as Code, Server as ServerCode, TransactionStatus } from '../../wire/codes.ts'
-import {
-  frame,
-  readErrorFields,
-  readyForQueryFailed,
-  readyForQueryIdle,
-  writeParameterStatus,
-} from '../../wire/messages.ts'
-import type { Lane } from '../lanes/lane.ts'
-import type { Learned } from '../lanes/learned.ts'
-import { Race, type RacingClient } from '../lanes/race.ts'
-import type { SharingClient } from '../lanes/sharing.ts'
-import type { LaneUnit } from '../lanes/unit.ts'
-import type { PoolLimits } from '../pool/limits.ts'
+import { frame, readErrorFields } from '../../wire/messages.ts'
 import { causalDemand, type Demand } from '../pool/positions.ts'
 import { ClientRelay } from '../relay/client-relay.ts'
 import type { LoginFailure } from '../relay/conversations.ts'
 import { PooledRelay } from '../relay/pooled-relay.ts'
 import { hasRequest } from '../relay/requests.ts'
-import { isLastingRefusal, isStandbyRefusal } from '../relay/server-relay.ts'
+import { isLastingRefusal } from '../relay/server-relay.ts'
 import type { ServerConnection, ServerUser } from '../server.ts'
 import { type HandOver, handOverOf } from '../session/hand-over.ts'
 import { PooledSession } from '../session/pooled-session.ts'
-import { type Reported, untold } from '../session/reported.ts'
+import type { Reported } from '../session/reported.ts'
 import { fatalOf, SessionOpening } from '../session/session-opening.ts'
 import type { Arrival } from '../startup/client-startup.ts'
-import { ClientConnection, ClientState as State } from './client-connection.ts'
+import { ClientState as State } from './client-connection.ts'
 import type { ClientHost, Leaving } from './client-host.ts'
-import type { Beginner, DeferredBegin } from './deferred-begin.ts'
-import { cancelledWhile, type DisconnectReason } from './failures.ts'
-import { overtime, queryTooLong } from './overtime.ts'
+import type { DeferredBegin } from './deferred-begin.ts'
+import { DetachedClient } from './detached-client.ts'
+import type { DisconnectReason } from './failures.ts'
 import { checkOut, type PooledClient, settle } from './pooled-checkout.ts'
 import { runInReading } from './reading-transaction.ts'
 import { ReplayWait } from './replay-wait.ts'
 
 /**
- * One client, on its way from server to server or on one of its own.
+ * One client, on its way from server to server or on one of its own; in between it is a `DetachedClient`.
  *
  * ```
  * Waiting -> Login -> Active <-> Held     (Held: the proxy itself talks with the server)
@@ -48,50 +36,28 @@ import { ReplayWait } from './replay-wait.ts'
  *    +------------------ Begun               for nothing in it yet)
  * ```
  */
-export class Client extends ClientConnection implements ServerUser, SharingClient, RacingClient, Beginner {
-  /** What it carries from one server connection to the next; undefined when it keeps one for its whole life. */
-  session: PooledSession | undefined
+export class Client extends DetachedClient implements ServerUser {
   /** What passes its bytes on; undefined for a pooled client without a server. */
   relay: ClientRelay | PooledRelay | undefined
   /** Belongs to `CancelKeys`. */
   cancelKey: string | undefined
   /** Set while the node asks the session to leave. */
   leaving: Leaving | undefined
-  /** The node that it has read on last. */
-  readOn = ''
-  /** The node that is known to have what its request must see. */
-  freshOn = ''
   /** Whether the node of the server that it has got can show what it must see is still being asked elsewhere. */
   awaitsFreshness = false
   /** What its reads must see at least. */
   demand: Demand = causalDemand
-  /** Its reads go to replicas although it came to the port for everything. */
-  isSplit = false
-  /** Only its first request goes where it was sent; what comes behind is looked at by itself. */
-  staysForOne = false
   /** It has a replica for a transaction that only reads, and may go on with it on the primary. */
   readsOnly = false
-  /** What is known of the statement that goes to a replica because it reads. */
-  reading: Learned | undefined
   /** In its transaction on a standby it has asked for something that sees data. */
   hasLooked = false
-  /** When it had what it last asked for. */
-  restingSinceMs = 0
-  /** What its next request on a connection of its own teaches about requests of its kind. */
-  learning: Learned | undefined
   /** What it has begun on its server, which had to be told of it. */
   transaction: DeferredBegin | undefined
   #server: ServerConnection | undefined
-  /** Where its request is done, together with those of others. */
-  #lane: Lane | Race | undefined
-  /** What it has begun and no server knows of. */
-  #begun: DeferredBegin | undefined
   /** What passes until it has been told that its session has begun; undefined from then on. */
   #opening: SessionOpening | undefined
   /** What comes is kept until what was passed on is answered. */
   #isBehindBarrier = false
-  /** Counts the waits for a node: one that is over is not heard of any more. */
-  #turn = 0
   /** What it waited for last on the standby that it keeps. */
   #replayWait: ReplayWait | undefined
 
@@ -148,18 +114,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     return this.#server
   }
 
-  get begun(): DeferredBegin | undefined {
-    return this.#begun
-  }
-
-  /** The server that it has is in its transaction. */
-  forgetBegun(): void {
-    this.#begun = undefined
-  }
-
   /** Where what it has asked for is done: a server connection of its own, or one that it shares. */
   get servedBy(): ServerConnection | undefined {
-    return this.#server ?? this.#lane?.server
+    return this.#server ?? this.lane?.server
   }
 
   /** It has asked for something that no server has got yet. */
@@ -202,25 +159,13 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     }
   }
 
-  override limitIdleTime(nowMs: number, limits: PoolLimits): void {
-    const begun = this.state === State.Begun ? this.#begun : undefined
-    if (!begun) return super.limitIdleTime(nowMs, limits)
-    const { sinceMs } = begun
-    const over = overtime(
-      { isBusy: false, requestSinceMs: sinceMs, transactionSinceMs: sinceMs },
-      limits,
-      nowMs,
-    )
-    if (over) this.end(over.reason, over.message)
-  }
-
   override idleMs(nowMs: number): number | undefined {
     if (!this.isGreeted || !this.wantsNothing) return undefined
     return nowMs - (this.#server ? this.#server.requestSinceMs : this.restingSinceMs)
   }
 
   protected override get isBetweenMessages(): boolean {
-    if (this.#lane) return !this.#lane.isMidMessage(this)
+    if (this.lane) return !this.lane.isMidMessage(this)
     return this.#server === undefined || this.#server.isClosed || this.#server.atMessageBoundary
   }
 
@@ -238,7 +183,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     }
     if (this.state === State.Closed) return
     if (this.state === State.Login) return this.#answer(chunk)
-    if (this.#isWithoutServer) return this.#wake(chunk)
+    if (this.isWithoutServer) return this.wake(chunk)
     this.keepAhead(chunk)
   }
 
@@ -265,9 +210,9 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   }
 
   override onDrain(): void {
-    if (this.#lane) this.#lane.resume()
-    else if (!this.#isWithoutServer) this.#server?.resume()
-    else if (this.hasAhead) this.#wake(this.takeAhead())
+    if (this.lane) this.lane.resume()
+    else if (!this.isWithoutServer) this.#server?.resume()
+    else if (this.hasAhead) this.wake(this.takeAhead())
     else this.link.resume()
   }
 
@@ -280,237 +225,35 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       this.#server.cancel(done)
       return true
     }
-    if (this.#lane) return this.#lane.cancel(this, done)
+    if (this.lane) return this.lane.cancel(this, done)
     if (this.#replayWait?.isOver === false) this.#replayWait.cancel()
     else if (this.isGreeted && this.session && (this.state === State.Waiting || this.isHeld)) {
-      this.#cancelAhead()
+      this.cancelAhead()
     }
     done()
     return false
   }
 
-  /** Answers the first request that waits here, instead of a server. */
-  #cancelAhead(): void {
-    if (this.takeRequest() === undefined) return
-    // What comes next in a transaction must fail too.
-    if (this.#begun) this.#begun = { ...this.#begun, hasFailed: true }
-    this.#tell(Buffer.concat([cancelled, this.#begun ? readyForQueryFailed : readyForQueryIdle]))
-    if (this.state !== State.Waiting) return
-    this.host.abandon(this)
-    this.waitFreely()
-    this.state = this.#restingState
-    this.#goOnWithoutServer()
-  }
-
-  // Resting and Begun: a pooled client without a server.
-
-  get #isWithoutServer(): boolean {
-    return this.state === State.Resting || this.state === State.Begun
-  }
-
-  get #restingState(): State {
-    return this.#begun ? State.Begun : State.Resting
-  }
-
-  /** It wants something: a server is looked for, unless it does not even read its last answers. */
-  #wake(chunk: Buffer): void {
-    const request = this.hasAhead ? Buffer.concat([this.takeAhead(), chunk]) : chunk
-    if (request[0] === Code.Terminate) return this.end('client_closed')
-    this.route = this.door
-    if (this.#answerHere(request) || this.#explain(request)) return
-    if (!hasRequest(request) || this.link.needsDrain) {
-      this.ahead = request
-      if (this.link.needsDrain) this.link.pause()
-    } else if (this.host.direct(this, request)) this.#run(request)
-    else this.#awaitNode(request)
-  }
-
-  #explain(request: Buffer): boolean {
-    const told = this.#begun ? undefined : this.host.explain(this, request)
-    if (told) this.send(told)
-    return told !== undefined
-  }
-
-  #run(request: Buffer): void {
-    if (this.#share(request)) return
-    this.ahead = request
-    this.#lookForServer()
-  }
-
-  /** The node that its request goes to has to replay first what that must see. */
-  #awaitNode(request: Buffer): void {
-    this.ahead = request
-    this.state = State.Waiting
-    this.waitingSinceMs = this.host.clock.nowMs()
-    const turn = ++this.#turn
-    const isWanted = (): boolean => this.state === State.Waiting && turn === this.#turn
-    this.host.whenReady(this, isWanted, () => {
-      this.state = this.#restingState
-      const ahead = this.takeAhead()
-      // Something has come behind it: what there is now is looked at anew.
-      if (ahead === request) this.#run(request)
-      else this.#wake(ahead)
-    })
-  }
-
-  /** What has come meanwhile is next, or it is read from again. */
-  #goOnWithoutServer(): void {
-    if (this.hasAhead) this.#wake(this.takeAhead())
-    if (!this.#isWithoutServer) return
-    if (this.isHalfClosed) return this.end('client_closed')
-    if (!this.link.needsDrain) this.link.resume()
-  }
-
-  /** Whether all that has come begins or ends a transaction that needs no server. */
-  #answerHere(request: Buffer): boolean {
-    if (!this.#isPooled() || this.link.needsDrain) return false
-    const { host } = this
-    const nowMs = host.clock.nowMs()
-    const answered = host.transactions.answer(request, this, nowMs)
-    if (!answered) return false
-    this.#countAnswered(nowMs, answered.begun === undefined)
-    this.#begun = answered.begun
-    this.state = this.#restingState
-    this.restingSinceMs = nowMs
-    this.send(answered.answer)
-    return true
-  }
-
-  #countAnswered(nowMs: number, isOver: boolean): void {
-    const { counters } = this.host
-    this.stats ??= this.host.statsOf(this.database)
-    this.stats.queries++
-    if (!isOver) {
-      counters.beginsDeferred++
-      return
-    }
-    counters.beginsSpared++
-    this.stats.transactions++
-    this.stats.transactionMs += nowMs - this.#begun!.sinceMs
-  }
+  // Login: the server's challenges are the client's to answer.
 
   /** Its session begins: on a server, unless it is known what that would say. */
   begin(): void {
     const { session } = this
     const reported = this.host.greetingFor(this)
     // Waiting for a server has limits of its own.
-    if (!session || !reported) return this.#lookForServer()
+    if (!session || !reported) return this.lookForServer()
     session.told = reported
     this.#greet(reported, undefined)
     this.state = State.Resting
     this.restingSinceMs = this.host.clock.nowMs()
-    if (this.hasAhead) this.#wake(this.takeAhead())
+    if (this.hasAhead) this.wake(this.takeAhead())
   }
 
   #greet(reported: Reported, server: ServerConnection | undefined): void {
     const opening = this.#opening!
     this.#opening = undefined
-    this.#tell(opening.greeting(reported, this.host.register(this, server)))
+    this.tell(opening.greeting(reported, this.host.register(this, server)))
   }
-
-  #lookForServer(): void {
-    this.state = State.Waiting
-    this.#turn++
-    this.waitingSinceMs = this.host.clock.nowMs()
-    this.host.acquire(this)
-  }
-
-  /** Gives the server back, and waits for what the client wants next. */
-  #detach(session: PooledSession, server: ServerConnection): void {
-    session.told = server.reported
-    if (this.relay instanceof PooledRelay) this.relay.endRetry()
-    this.restingSinceMs = server.requestSinceMs
-    if (session.isOpaque) server.isSpoiled = true
-    this.learning?.ranAlone(server.answerMs, server.answerBytes)
-    this.learning = undefined
-    this.#leave(server, this.#restingState)
-    server.checkIn()
-    this.#goOnWithoutServer()
-  }
-
-  // Sharing: what it wants is done on a server connection that others use too.
-
-  /** Whether what has come goes into a lane. */
-  #share(request: Buffer): boolean {
-    if (this.#begun || this.link.needsDrain) return false
-    const lane = this.host.share(this, request)
-    this.#lane = lane
-    if (!lane) return false
-    this.state = State.Sharing
-    this.readOn = lane.server.target.node
-    return true
-  }
-
-  onLate(lane: Lane, unit: LaneUnit): void {
-    if (this.state === State.Sharing && this.route === 'replica') this.host.onLate(this, lane, unit)
-  }
-
-  runsIn(where: Lane | Race): void {
-    this.#lane = where
-    if (where instanceof Race) return
-    // Where it has its answer from it goes on reading: that node has what it has seen.
-    const { node } = where.server.target
-    this.readOn = node
-    this.freshOn = node
-    this.home = node
-  }
-
-  deliver(answer: Buffer, isLast: boolean): void {
-    if (this.state !== State.Sharing) return
-    if (answer.length > 0) this.send(answer)
-    if (!isLast) return
-    this.#lane = undefined
-    this.state = State.Resting
-    this.restingSinceMs = this.host.clock.nowMs()
-    this.#goOnWithoutServer()
-  }
-
-  giveBack(request: Buffer, alone: boolean): void {
-    if (this.state !== State.Sharing) return
-    this.#lane = undefined
-    this.state = State.Resting
-    if (!alone && this.#share(request)) return
-    // The node may have crashed, and be further back when it has started again.
-    this.freshOn = ''
-    this.runElsewhere(request)
-  }
-
-  loseAnswer(message: string): void {
-    if (this.state === State.Sharing) this.end('server_lost', message)
-  }
-
-  isForAnother(error: Buffer): boolean {
-    if (!this.isSplit || this.route !== 'replica' || !isStandbyRefusal(error, 0, error.length)) return false
-    this.#goToPrimary(isLastingRefusal(error))
-    return true
-  }
-
-  /** Only a standby refuses what it has asked for. */
-  #goToPrimary(remembers: boolean): void {
-    if (this.reading && remembers) this.reading.needsPrimary = true
-    this.route = 'primary'
-    this.staysForOne = false
-    this.host.counters.routed.toPrimary('refused')
-  }
-
-  endOverdue(limitMs: number): void {
-    this.end('query_timeout', queryTooLong(limitMs))
-  }
-
-  tellParameters(reported: Reported): void {
-    const session = this.session!
-    this.#tellUntold(session.told, reported)
-    session.told = reported
-  }
-
-  #tellUntold(told: Reported, now: Reported): void {
-    for (const [name, value] of untold(told, now)) {
-      // It is not to notice that it reads elsewhere.
-      if (name !== 'in_hot_standby' || this.door === 'replica') this.tellParameter(name, value)
-    }
-  }
-
-  // Login: the server's challenges are the client's to answer.
 
   /** Logs in on a new server connection, which calls the methods of `ServerUser`. */
   logInOn(server: ServerConnection): void {
@@ -542,7 +285,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       const hint = 'The server does not let the proxy in any more without asking: connect again.'
       return this.end('session_lost', 'a server asks for a password in the middle of the session', { hint })
     }
-    this.#tell(opening.told(frame(ServerCode.Authentication, body)))
+    this.tell(opening.told(frame(ServerCode.Authentication, body)))
     const { loginTimeoutMs, timers } = this.host
     opening.limit(timers, loginTimeoutMs, () =>
       this.end('login_timeout', `the login did not finish within ${loginTimeoutMs} ms`),
@@ -620,6 +363,19 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.host.onDetached(this, server)
   }
 
+  /** Gives the server back, and waits for what the client wants next. */
+  #detach(session: PooledSession, server: ServerConnection): void {
+    session.told = server.reported
+    if (this.relay instanceof PooledRelay) this.relay.endRetry()
+    this.restingSinceMs = server.requestSinceMs
+    if (session.isOpaque) server.isSpoiled = true
+    this.learning?.ranAlone(server.answerMs, server.answerBytes)
+    this.learning = undefined
+    this.#leave(server, this.restingState)
+    server.checkIn()
+    this.goOnWithoutServer()
+  }
+
   /** The proxy itself talks with the server now; what the client sends is kept. */
   hold(): void {
     this.state = State.Held
@@ -633,7 +389,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       if (this.session) server.owner.learnGreeting(server)
       this.#greet(server.reported, server)
     } else if (this.session && this.session.told !== server.reported) {
-      this.#tellUntold(this.session.told, server.reported)
+      this.tellUntold(this.session.told, server.reported)
     }
     // Where a pooled client's request goes was looked at before.
     if (!this.session || !this.hasAhead) return this.#goOn()
@@ -706,7 +462,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** What was held is answered already: goes on with what came behind it. */
   goOnAnswered(answer: Buffer, server: ServerConnection): void {
-    this.#tell(answer)
+    this.tell(answer)
     this.goOn(server)
   }
 
@@ -722,10 +478,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     const { relay } = this
     if (!server || !relay) return
-    if (this.#begun && relay instanceof PooledRelay) {
-      relay.begin(this.#begun)
-      this.transaction = this.#begun
-      this.#begun = undefined
+    if (this.begun && relay instanceof PooledRelay) {
+      relay.begin(this.begun)
+      this.transaction = this.begun
+      this.begun = undefined
     }
     switch (relay.pass(piece, server, this.host.clock.nowMs())) {
       case true:
@@ -751,7 +507,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
   /** Answers that the server need not give, when none of its own comes before them. */
   #putIn(server: ServerConnection): void {
     const answers = server.putIn()
-    if (answers.length > 0) this.#tell(answers)
+    if (answers.length > 0) this.tell(answers)
   }
 
   /** What was kept back goes on when what it waits for is answered, or waits for it itself. */
@@ -828,7 +584,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server!
     if (this.host.tracksWrites && !server.isStreaming && mayTellOfWrite(chunk, server)) this.host.noteWrite()
     if (this.readsOnly && this.reading && isLastingRefusal(chunk)) this.reading.needsPrimary = true
-    this.#tell(chunk)
+    this.tell(chunk)
   }
 
   /** In statement mode no transaction stays open: the answer that opens one is not passed on. */
@@ -846,7 +602,7 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.session && code !== ServerCode.NotificationResponse) return
     // Whoever is told that something was committed must find it.
     if (this.host.tracksWrites && !this.#server?.isStandby) this.host.noteWrite()
-    this.#tell(message)
+    this.tell(message)
   }
 
   onStatementsGone(all: boolean): void {
@@ -854,15 +610,6 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     const server = this.#server
     // What nobody could see is gone for this client, but for its names.
     if (all && server && this.session?.forgive()) server.isSpoiled = true
-  }
-
-  /** A parameter has another value on the new server than the client was told. */
-  tellParameter(name: string, value: string): void {
-    this.#tell(writeParameterStatus(name, value))
-  }
-
-  #tell(message: Buffer): void {
-    if (!this.send(message)) this.#server?.pause()
   }
 
   onServerWritable(): void {
@@ -888,17 +635,10 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
 
   /** A standby has refused what a primary can do. */
   #askAnother(request: Buffer, server: ServerConnection): void {
-    this.#goToPrimary(server.isForGood)
+    this.goToPrimary(server.isForGood)
     this.#leave(server, State.Resting)
     server.checkIn()
     this.runElsewhere(request)
-  }
-
-  /** Has `request`, which nothing came of where it was, run on another server, in what was `begun` there. */
-  runElsewhere(request: Buffer, begun = this.#begun): void {
-    this.putBack(request)
-    this.#begun = begun
-    this.#lookForServer()
   }
 
   onServerLost(server: ServerConnection, message: string): void {
@@ -921,8 +661,8 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     if (this.readsOnly && this.state === State.Active && !server.wasBusy && this.transaction) {
       const begun = this.transaction
       this.#leave(server, State.Begun)
-      this.#begun = begun
-      this.#goOnWithoutServer()
+      this.begun = begun
+      this.goOnWithoutServer()
       return true
     }
     const isPlain = session && !session.isPinned && !session.isDirty && server.transactionSinceMs === 0
@@ -934,15 +674,15 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
       this.putBack(piece)
     }
     this.#leave(server, State.Resting)
-    this.#goOnWithoutServer()
+    this.goOnWithoutServer()
     return true
   }
 
   protected override onFinished(before: State, reason: DisconnectReason): void {
     this.#opening?.stop()
     if (before === State.Waiting) this.host.abandon(this)
-    this.#lane?.forget(this)
-    this.#lane = undefined
+    this.lane?.forget(this)
+    this.lane = undefined
     const server = this.#server
     this.#server = undefined
     if (server && this.session?.isOpaque) server.isSpoiled = true
@@ -953,8 +693,6 @@ export class Client extends ClientConnection implements ServerUser, SharingClien
     this.host.onEnd(this, reason)
   }
 }
-
-const cancelled = cancelledWhile('It was waiting for a server connection.')
 
 const outcomeUnknown = {
   sqlstate: '08007',

@@ -96,7 +96,7 @@ function start(client: PooledClient, server: ServerConnection, host: ClientHost)
   server.ask(beginAndFail, 2, () => {
     if (!client.isHeld || retriesElsewhere(client, server, host)) return
     server.transactionSinceMs = begun.sinceMs
-    client.forgetBegun()
+    client.begun = undefined
     client.start(server)
   })
 }

@@ -33,8 +33,9 @@ const aheadBytesMax = 64 * 1024
 const farewellMs = 2000
 
 /**
- * The client's side of a `Client`: who it is, what it has sent that cannot be passed on yet, what it is told, and how
- * it ends. What it has to do with servers is in `Client`.
+ * The client's side of a `Client`: who it is, where its requests are to go, what it has sent that cannot be passed on
+ * yet, what it is told, and how it ends. What it does without a server connection is in `DetachedClient`, what it does
+ * with one in `Client`.
  */
 export abstract class ClientConnection implements LinkUser {
   /** Of the port that it came to. */
@@ -242,6 +243,7 @@ export abstract class ClientConnection implements LinkUser {
     if (this.ahead.length > aheadBytesMax) this.link.pause()
   }
 
+  /** Takes all of it. */
   takeAhead(): Buffer {
     const { ahead } = this
     this.ahead = empty

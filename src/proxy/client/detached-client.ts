@@ -16,8 +16,8 @@ import { cancelledWhile } from './failures.ts'
 import { overtime, queryTooLong } from './overtime.ts'
 
 /**
- * A `Client` as long as it has no server connection of its own: what it asks for is answered here, done in a lane, or
- * has it wait for a server connection. What it does with that is in `Client`.
+ * A `Client` as long as it has no server connection of its own (Resting, Begun, Sharing, and Waiting for one): what it
+ * asks for is answered here, done in a lane, or has it wait. `ClientHost.acquire` leads on to `Client.attach`.
  */
 export abstract class DetachedClient
   extends ClientConnection

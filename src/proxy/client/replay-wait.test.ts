@@ -132,7 +132,10 @@ describe('the wait for a standby that its client keeps', () => {
     waiting.decide(false)
     assert.equal(waiting.client.isHeld, true)
     waiting.answer()
-    assert.deepEqual(waiting.log, [`asked ${textOf(writeQuery('pgherd has refused a statement'))}`, 'answered 40001 E'])
+    assert.deepEqual(waiting.log, [
+      `asked ${textOf(writeQuery('pgherd has refused a statement'))}`,
+      'answered 40001 E',
+    ])
   })
 
   test('a server that is lost while it is asked to fail answers nobody', () => {

@@ -215,6 +215,26 @@ test('who was sent to a replica from the port for everything, and is kept there,
   }
 })
 
+for (const [what, options] of Object.entries({ nothing: {}, 'pool mode session': { user: 'sessions' } })) {
+  test(`a transaction that begins in another way sees what was acknowledged before its first statement (${what})`, async () => {
+    await withClient(options, async client => {
+      for (const begin of [
+        'begin; set transaction isolation level repeatable read',
+        '-- as it is\nbegin',
+        `begin; set local application_name = 'x'`,
+      ]) {
+        await client.query(begin)
+        await seesWhatWasWritten(client)
+        for (const chain of ['commit and chain', 'rollback and chain']) {
+          await client.query(chain)
+          await seesWhatWasWritten(client)
+        }
+        await client.query('rollback')
+      }
+    })
+  })
+}
+
 describe('byte by byte', () => {
   const errorsOf = (client: WireClient, from: number): (string | undefined)[] =>
     client.received
@@ -226,6 +246,18 @@ describe('byte by byte', () => {
     client.received.flatMap(({ code, body }) => (code === 'D' ? [body.subarray(6).toString()] : []))
   const flush = Buffer.from([0x48, 0, 0, 0, 4])
   const bound = Buffer.concat([writeParse('', read, []), writeBind('', ''), writeExecute('')])
+
+  /** Sent while replay is paused, of which the last answer is a row of what was written before. */
+  const seesBehind = (client: WireClient, messages: Buffer, answers: number): Promise<void> =>
+    whilePaused(async resume => {
+      const before = countOf(client, 'Z')
+      const id = await write()
+      client.send(messages)
+      await pause(systemTimers, 200)
+      await resume()
+      await until('all is answered', () => countOf(client, 'Z') === before + answers)
+      assert.equal(rowsOf(client).at(-1), `${id}`)
+    })
 
   for (const user of ['postgres', 'sessions']) {
     test(`what comes before the answer to what came before (${user})`, async () => {
@@ -267,6 +299,32 @@ describe('byte by byte', () => {
   }
 
   for (const user of ['postgres', 'sessions']) {
+    test(`what comes with the end of a transaction sees what was acknowledged before (${user})`, async () => {
+      const client = await WireClient.open(readPort(), { user })
+      for (const [first, end] of [
+        [read, 'commit'],
+        ['select 1/0', 'rollback'],
+      ] as const) {
+        const before = countOf(client, 'Z')
+        client.send(writeQuery('begin'))
+        client.send(writeQuery(first))
+        await until('it has begun', () => countOf(client, 'Z') === before + 2)
+        await seesBehind(client, Buffer.concat([writeQuery(end), writeQuery(read)]), 2)
+      }
+      client.close()
+    })
+
+    test(`the first statement behind a BEGIN that was prepared does (${user})`, async () => {
+      const client = await WireClient.open(readPort(), { user })
+      await client.query('select pg_advisory_lock_shared(3)')
+      const before = countOf(client, 'Z')
+      client.send(Buffer.concat([writeParse('b', 'begin', []), sync]))
+      client.send(Buffer.concat([writeBind('', 'b'), writeExecute(''), sync]))
+      await until('it has begun', () => countOf(client, 'Z') === before + 2)
+      await seesBehind(client, writeQuery(read), 1)
+      client.close()
+    })
+
     test(`a request of which only a part has come is refused as well (${user})`, async () => {
       const client = await WireClient.open(readPort(), { user })
       await client.query('prepare one as select 1')

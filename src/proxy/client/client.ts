@@ -393,10 +393,14 @@ export class Client extends DetachedClient implements ServerUser {
     }
     // Where a pooled client's request goes was looked at before.
     if (!this.session || !this.hasAhead) return this.#goOn()
-    const first = this.#takeNext()
-    if (this.route === 'replica') this.hasLooked = !this.host.kept.seesNothing(first)
+    const first = this.route === 'replica' ? (this.takeRequest() ?? this.takeAhead()) : this.#takeNext()
+    if (this.route === 'replica') {
+      this.hasLooked = false
+      this.host.kept.noteLook(this, server, first)
+    }
     this.#pass(first)
-    this.#goOnReading()
+    if (this.route === 'replica' && !this.staysForOne && !this.readsOnly) this.#takeKept()
+    else this.#goOnReading()
   }
 
   /** Goes on with `server`, the old one or a new one. */
@@ -435,10 +439,15 @@ export class Client extends DetachedClient implements ServerUser {
   #take(piece: Buffer): void {
     const server = this.#server
     if (this.route === 'primary' || !server || !this.#isAtBoundary) return this.#pass(piece)
-    if (this.host.kept.maySee(this, server, piece)) return this.#pass(piece)
+    const bytes = this.host.kept.passableBytes(this, server, piece)
+    if (bytes === piece.length) return this.#pass(piece)
     const behind = this.takeAhead()
-    this.keepAhead(piece)
+    this.keepAhead(piece.subarray(bytes))
     if (behind.length > 0) this.keepAhead(behind)
+    if (bytes > 0) {
+      this.#pass(piece.subarray(0, bytes))
+      return this.#takeKept()
+    }
     // While something is on the way nobody knows whether a transaction is open: it is looked at when that is answered.
     if (!server.isBusy) this.#awaitReplay(server)
   }

@@ -80,6 +80,7 @@ class Waiting {
       clock: { nowMs: () => 0 },
       counters: this.counters,
       kept: {
+        noteLook: (each: { hasLooked: boolean }) => (each.hasLooked = true),
         whenFresh: (_client: Client, _server: ServerConnection, done: (isFresh: boolean) => void) => {
           this.decide = done
         },

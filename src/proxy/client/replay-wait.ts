@@ -45,7 +45,7 @@ export class ReplayWait {
     // What came behind it may have to see more.
     if (isFresh) {
       const first = client.takeRequest() ?? client.takeAhead()
-      client.hasLooked = true
+      this.#host.kept.noteLook(client, this.#server, first)
       return client.goOnWith(first)
     }
     this.#host.counters.routed.stale++

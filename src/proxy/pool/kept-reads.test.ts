@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { TransactionStatus } from '../../wire/codes.ts'
-import { sync, writeParse, writeQuery } from '../../wire/messages.ts'
+import { sync, writeBind, writeExecute, writeParse, writeQuery } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
 import type { ServerConnection } from '../server.ts'
 import { KeptReads, type KeptReadsOptions } from './kept-reads.ts'
@@ -36,9 +36,13 @@ class Kept {
     demandOf: () => causalDemand,
   } satisfies KeptReadsOptions)
 
-  maySee(piece: Buffer): boolean {
+  passable(piece: Buffer): number {
     const { client, server } = this
-    return this.#reads.maySee(client as Client, server as unknown as ServerConnection, piece)
+    return this.#reads.passableBytes(client as Client, server as unknown as ServerConnection, piece)
+  }
+
+  maySee(piece: Buffer): boolean {
+    return this.passable(piece) === piece.length
   }
 }
 
@@ -86,6 +90,33 @@ describe('what is passed on to a standby that its client keeps', () => {
     kept.server.isBusy = true
     kept.isFresh = false
     assert.equal(kept.maySee(read), false)
+  })
+
+  test('of several requests as many are passed on as may be', () => {
+    const kept = new Kept()
+    kept.server.status = TransactionStatus.InTransaction
+    kept.client.hasLooked = true
+    assert.equal(kept.passable(Buffer.concat([read, commit, read])), read.length + commit.length)
+    kept.server.status = TransactionStatus.Failed
+    assert.equal(kept.passable(Buffer.concat([commit, read])), commit.length)
+  })
+
+  test('what begins or ends a transaction in the same request is not covered by what was seen in the last one', () => {
+    const kept = new Kept()
+    kept.server.status = TransactionStatus.InTransaction
+    for (const text of ['commit; select * from t', 'commit and chain; table t']) {
+      kept.client.hasLooked = true
+      assert.equal(kept.maySee(writeQuery(text)), false)
+    }
+    assert.equal(kept.maySee(writeQuery('commit and chain')), true)
+    assert.equal(kept.maySee(read), false)
+    kept.server.status = TransactionStatus.Idle
+    const named = Buffer.concat([writeBind('', 'b'), writeExecute(''), sync])
+    kept.isFresh = true
+    assert.equal(kept.maySee(named), true)
+    kept.isFresh = false
+    kept.server.status = TransactionStatus.InTransaction
+    assert.equal(kept.maySee(read), false, 'it may have been a BEGIN')
   })
 
   const begun: [string, (kept: Kept) => void][] = [

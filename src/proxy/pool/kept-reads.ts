@@ -1,10 +1,10 @@
 import type { Consistency } from '../../config/consistency.ts'
 import { readHints } from '../../routing/hints.ts'
-import { needsNoSnapshot } from '../../sql/snapshot-need.ts'
 import { TransactionStatus } from '../../wire/codes.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
 import { UnitKind, UnitReader } from '../lanes/unit-reader.ts'
+import { RequestReader } from '../relay/request-reader.ts'
 import type { ServerConnection } from '../server.ts'
 import type { Demand, Positions } from './positions.ts'
 
@@ -18,6 +18,9 @@ export interface KeptReadsOptions {
   demandOf: (client: Client, hinted: Consistency | undefined) => Demand
 }
 
+/** What may say what later requests have to see. */
+const setsDemand = /pgherd|all\b/i
+
 /** How long a request waits for the one server that can answer it. */
 const replayMs = 2000
 
@@ -28,35 +31,56 @@ const replayMs = 2000
  */
 export class KeptReads {
   readonly #reader = new UnitReader()
+  readonly #requests = new RequestReader()
   readonly #options: KeptReadsOptions
 
   constructor(options: KeptReadsOptions) {
     this.#options = options
   }
 
-  /** Whether `request` is one statement that sees no data: neither has it to wait, nor does a transaction take its snapshot. */
-  seesNothing(request: Buffer): boolean {
-    const reader = this.#reader
-    const kind = reader.read(request)
-    if (kind !== UnitKind.Simple && kind !== UnitKind.Parsed) return false
-    return needsNoSnapshot(request, reader.textStart, reader.textEnd)
+  /**
+   * How many bytes of `piece`, which begins with a message, may be passed on now: whole requests, each looked at by
+   * itself. In a transaction the first that sees data decides: its locks and its snapshot can keep the standby from
+   * going on.
+   */
+  passableBytes(client: Client, server: ServerConnection, piece: Buffer): number {
+    const { owed, status } = server
+    if (client.replication || owed.isCopyIn || owed.discarding) return piece.length
+    let { isBusy } = server
+    if (!isBusy && !server.isInTransaction) client.hasLooked = false
+    // It goes on with what was begun.
+    let goesOn = server.unsynced
+    let at = 0
+    while (at < piece.length) {
+      const request = this.#requests.read(piece, at, client.hasLooked)
+      const isKnown = !isBusy && server.isInTransaction
+      const isFree = request.seesNothing || goesOn || (isKnown && this.#isDecided(client, status, request))
+      if (!isFree && !this.isFresh(client, server, piece.subarray(at, request.end))) return at
+      this.#note(client, request, isKnown && status !== TransactionStatus.Failed)
+      const start = at
+      at = request.end
+      // It may say what the next one has to see.
+      if (client.session && request.seesNothing && setsDemand.test(piece.toString('latin1', start, at)))
+        return at
+      goesOn = false
+      isBusy = true
+    }
+    return at
   }
 
-  /**
-   * Whether `piece`, which begins with a message, may be passed on now. In a transaction the first statement decides: its
-   * locks and its snapshot can keep the standby from going on.
-   */
-  maySee(client: Client, server: ServerConnection, piece: Buffer): boolean {
-    const { isBusy, status } = server
-    // It goes on with what was begun.
-    if (server.unsynced || server.owed.discarding || server.owed.isCopyIn) return true
-    if (client.replication || (!isBusy && status === TransactionStatus.Failed)) return true
-    const hasLooked = server.isInTransaction && client.hasLooked
-    if (hasLooked && !isBusy) return true
-    const looks = !this.seesNothing(piece)
-    if (looks && !this.isFresh(client, server, piece)) return false
-    if (!hasLooked) client.hasLooked = looks
-    return true
+  #isDecided(client: Client, status: number, request: RequestReader): boolean {
+    return (status === TransactionStatus.Failed || client.hasLooked) && !request.hasBound
+  }
+
+  #note(client: Client, request: RequestReader, isInTransaction: boolean): void {
+    client.hasLooked = request.hasLooked ?? (isInTransaction && !request.hasBound)
+  }
+
+  /** `request` is passed on, for which it was made sure that the server has what it must see. */
+  noteLook(client: Client, server: ServerConnection, request: Buffer): void {
+    const isInTransaction = !server.isBusy && (server.isInTransaction || client.begun !== undefined)
+    if (!isInTransaction || client.begun) client.hasLooked = false
+    this.#note(client, this.#requests.read(request, 0, client.hasLooked), isInTransaction)
   }
 
   /** Whether it is known already that the server has what `request` must see. */

@@ -206,7 +206,7 @@ export class Worker implements ClientHost, StartupHost {
       counters: this.counters.routed,
       limitsOf: client => this.limitsOf(client),
       knowledgeOf: database => this.knowledgeOf(database),
-      hasReplicas: () => dispatcher.hasReplicas,
+      hasReplicas: door => dispatcher.hasReplicas(door),
       replicaFor: client => dispatcher.replicaFor(client),
       mayReadPrimary: () => dispatcher.mayReadPrimary,
       nowMs: () => this.clock.nowMs(),
@@ -215,7 +215,9 @@ export class Worker implements ClientHost, StartupHost {
     })
     this.kept = new KeptReads({
       positions: dispatcher.positions,
-      countsWrites: () => dispatcher.countsWrites,
+      clock: this.clock,
+      timers: this.timers,
+      tracksWrites: () => dispatcher.tracksWrites,
       primary: () => dispatcher.primary,
       demandOf: (client, hinted) => this.#director.demandOfKept(client, hinted),
     })

@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test'
 import type { Client } from 'pg'
 import type { Host } from '../../src/cli/host.ts'
 import { pause, systemTimers } from '../../src/runtime/timers.ts'
+import { setNodeState } from '../../src/topology/operations.ts'
 import {
   sync,
   writeBind,
@@ -11,7 +12,7 @@ import {
   writeParse,
   writeQuery,
 } from '../../src/wire/messages.ts'
-import { startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
+import { operationsOn, startTestHost, testConfig, untilRolesAreKnown } from '../support/host.ts'
 import { caughtUp, connect, query, startTestCluster, type TestCluster } from '../support/postgres.ts'
 import { until } from '../support/wait.ts'
 import { WireClient } from '../support/wire-client.ts'
@@ -28,12 +29,17 @@ const port = (): number => host.config.proxy.port
 before(async () => {
   cluster = await startTestCluster({ replicas: 1, settings: { max_standby_streaming_delay: '-1' } })
   await cluster.primary.query(`create table items as select 0 as id;
-    create role sessions login superuser`)
+    create role sessions login superuser;
+    create role limited login connection limit 1; grant select on items to limited`)
   await caughtUp(cluster.primary, replica())
   host = await startTestHost(
     await testConfig(
       [cluster.primary, replica()].map(({ name, port: at }) => ({ name, port: at })),
-      { 'proxy.workers': 2, 'proxy.users': { sessions: { pool_mode: 'session' } } },
+      {
+        'proxy.workers': 2,
+        'routing.drain_timeout': '60s',
+        'proxy.users': { sessions: { pool_mode: 'session' }, limited: { pool_mode: 'session' } },
+      },
     ),
   )
   await untilRolesAreKnown(host)
@@ -235,6 +241,55 @@ for (const [what, options] of Object.entries({ nothing: {}, 'pool mode session':
   })
 }
 
+test('a session that stays on a replica which is drained waits as before', async () => {
+  await withClient({ user: 'sessions', setup: ['select pg_advisory_lock(4)'] }, async client => {
+    await setNodeState(operationsOn(host), replica().name, 'drain', false)
+    await until('it is drained', () => host.watcher.current().nodes.some(({ state }) => state === 'drain'))
+    try {
+      await whilePaused(async resume => {
+        const id = await write()
+        const seen = seenBy(client)
+        // Longer than the time between two snapshots of the cluster.
+        await pause(systemTimers, 1200)
+        await resume()
+        assert.equal(await seen, id)
+      })
+    } finally {
+      await setNodeState(operationsOn(host), replica().name, 'active', false)
+      await until('it is back', () => host.watcher.current().nodes.every(({ state }) => state === 'active'))
+    }
+  })
+})
+
+test('what nobody can ask for a user is no old answer, and keeps no other user from asking', async () => {
+  const writer = await connect(port(), { user: 'limited' })
+  await writer.query('begin')
+  try {
+    const [limited, other] = await Promise.all(
+      ['limited', 'sessions'].map(user => connect(readPort(), { user })),
+    )
+    await Promise.all([limited!.query('show port'), other!.query('show port')])
+    await whilePaused(async resume => {
+      const id = await write()
+      // Somebody else's question may tell it.
+      const limitedSeen = seenBy(limited!).catch(({ code }) => code)
+      await pause(systemTimers, 20)
+      const seen = seenBy(other!)
+      await pause(systemTimers, 300)
+      await resume()
+      assert.equal(await seen, id)
+      assert.ok([id, '40001'].includes(await limitedSeen))
+    })
+    await whilePaused(async () => {
+      await write()
+      await assert.rejects(seenBy(limited!), { code: '40001' })
+    })
+    await Promise.all([limited!.end(), other!.end()])
+  } finally {
+    await writer.end()
+  }
+})
+
 describe('byte by byte', () => {
   const errorsOf = (client: WireClient, from: number): (string | undefined)[] =>
     client.received
@@ -343,6 +398,23 @@ describe('byte by byte', () => {
     })
   }
 
+  test('a goodbye does not wait', async () => {
+    const client = await WireClient.open(readPort(), { user: 'sessions' })
+    await client.query('select pg_advisory_lock(4242)')
+    await whilePaused(async () => {
+      await write()
+      const sentMs = Date.now()
+      client.send(Buffer.from([0x58, 0, 0, 0, 4]))
+      await until('its lock is gone', async () => {
+        const [row] = await replica().query<{ locks: number }>(
+          `select count(*)::int as locks from pg_locks where locktype = 'advisory' and objid = 4242`,
+        )
+        return row!.locks === 0
+      })
+      assert.ok(Date.now() - sentMs < 1500)
+    })
+  })
+
   test('what waits for a replica can be cancelled', async () => {
     const client = await connect(readPort())
     await client.query('prepare one as select 1')
@@ -363,3 +435,26 @@ describe('byte by byte', () => {
     await client.end()
   })
 })
+
+for (const user of ['postgres', 'sessions'])
+  test(`a worker that has just begun does not show what is old (${user})`, async () => {
+    await whilePaused(async () => {
+      const id = await write()
+      host.restartWorkers()
+      const reads: Promise<unknown>[] = []
+      for (let i = 0; i < 10; i++) {
+        const client = await connect(readPort(), { user })
+        reads.push(
+          seenBy(client)
+            .then(
+              seen => assert.equal(seen, id),
+              // The worker before it ends its sessions.
+              ({ code }) => assert.ok(['40001', '57P01'].includes(code), code),
+            )
+            .then(() => client.end()),
+        )
+        await pause(systemTimers, 100)
+      }
+      await Promise.all(reads)
+    })
+  })

@@ -95,6 +95,7 @@ export class Dispatcher {
       writes: options.writes,
       borrow: (node, client, user) => this.#poolsNamed(node)?.openFor(client, user),
       primary: () => this.primary,
+      countsWrites: () => this.countsWrites,
     })
   }
 
@@ -275,9 +276,9 @@ export class Dispatcher {
     return sinceMs !== undefined && this.#options.clock.nowMs() - sinceMs >= workersLearnMs
   }
 
-  /** Whether there are replicas to read from, and it can be told what has to be seen there. */
-  get hasReplicas(): boolean {
-    return this.#hasReadable && this.countsWrites
+  /** Whether there are replicas to read from, and it is worth while to ask what has to be seen there. */
+  hasReplicas(door: Route): boolean {
+    return this.#hasReadable && (door === 'replica' ? this.tracksWrites : this.countsWrites)
   }
 
   /** The only node to write to now. */
@@ -486,6 +487,7 @@ export class Dispatcher {
       })
       this.#setUse(pools, node)
       pools.role = node.role
+      pools.state = node.state
       this.#nodes.set(node.name, pools)
     }
     return pools
@@ -505,11 +507,12 @@ export class Dispatcher {
 
   #letLeave(pools: NodePools, node: TopologyNode | undefined): void {
     const topology = this.#topology!
-    if (!pools.use.keepsIdle || pools.role !== node?.role) {
-      pools.closeIdle()
-      this.positions.forget(pools.target.node)
-    }
-    pools.role = node?.role ?? 'unknown'
+    const role = node?.role ?? 'unknown'
+    if (!pools.use.keepsIdle || pools.role !== role) pools.closeIdle()
+    // Not with each snapshot: a question that is on its way would fail.
+    if (pools.role !== role || pools.state !== node?.state) this.positions.forget(pools.target.node)
+    pools.role = role
+    pools.state = node?.state
     const verdicts = {
       primary: judgeSession(topology, 'primary', node),
       replica: judgeSession(topology, 'replica', node),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { FakeTime } from '../../../test/support/fake-time.ts'
 import { TransactionStatus } from '../../wire/codes.ts'
 import { sync, writeBind, writeExecute, writeParse, writeQuery } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
@@ -7,6 +8,8 @@ import type { ServerConnection } from '../server.ts'
 import { KeptReads, type KeptReadsOptions } from './kept-reads.ts'
 import { causalDemand, type Positions } from './positions.ts'
 
+const terminate = Buffer.from([0x58, 0, 0, 0, 4])
+const close = Buffer.from([0x43, 0, 0, 0, 7, 0x53, 0x71, 0])
 const read = writeQuery('select * from t')
 const setting = writeQuery("set application_name = 'x'")
 const [begin, commit] = [writeQuery('begin'), writeQuery('commit')]
@@ -27,11 +30,14 @@ class Kept {
   }
   /** The replica has what the client must see. */
   isFresh = false
-  countsWrites = true
+  tracksWrites = true
+  readonly clock = new FakeTime()
   primary = 'a'
   readonly #reads = new KeptReads({
     positions: { isFresh: () => this.isFresh } as unknown as Positions,
-    countsWrites: () => this.countsWrites,
+    tracksWrites: () => this.tracksWrites,
+    clock: this.clock,
+    timers: this.clock,
     primary: () => this.primary,
     demandOf: () => causalDemand,
   } satisfies KeptReadsOptions)
@@ -57,7 +63,8 @@ describe('what is passed on to a standby that its client keeps', () => {
 
   test('what sees no data does not', () => {
     const kept = new Kept()
-    for (const piece of [setting, begin, commit]) assert.equal(kept.maySee(piece), true)
+    const quiet = [sync, terminate, writeQuery('set a = 1; set b = 2'), Buffer.concat([close, sync])]
+    for (const piece of [setting, begin, commit, ...quiet]) assert.equal(kept.maySee(piece), true)
     assert.equal(kept.client.hasLooked, false)
   })
 
@@ -135,7 +142,7 @@ describe('what is passed on to a standby that its client keeps', () => {
   }
 
   const free: [string, (kept: Kept) => void][] = [
-    ['nobody counts what was written', kept => (kept.countsWrites = false)],
+    ['there is but one node', kept => (kept.tracksWrites = false)],
     ['the node is the primary by now', kept => (kept.primary = 'b')],
     ['only the client can log in as its user', kept => (kept.server.challenged = true)],
   ]

@@ -1,5 +1,7 @@
 import type { Consistency } from '../../config/consistency.ts'
 import { readHints } from '../../routing/hints.ts'
+import type { Clock } from '../../runtime/clock.ts'
+import type { Timers } from '../../runtime/timers.ts'
 import { TransactionStatus } from '../../wire/codes.ts'
 import { writeErrorResponse } from '../../wire/messages.ts'
 import type { Client } from '../client/client.ts'
@@ -10,8 +12,10 @@ import type { Demand, Positions } from './positions.ts'
 
 export interface KeptReadsOptions {
   positions: Positions
-  /** Whether what is acknowledged is counted by all workers. */
-  countsWrites: () => boolean
+  clock: Clock
+  timers: Timers
+  /** There is more than one node, so that a read may miss what was written. */
+  tracksWrites: () => boolean
   /** The node to write to now. */
   primary: () => string | undefined
   /** What a request of a client must see that says this of itself, or nothing. */
@@ -23,6 +27,8 @@ const setsDemand = /pgherd|all\b/i
 
 /** How long a request waits for the one server that can answer it. */
 const replayMs = 2000
+/** Time between two questions of which the first could not be answered. */
+const againMs = 50
 
 /**
  * What clients read who keep their server connection and have it on a standby: each request that begins something new
@@ -85,9 +91,9 @@ export class KeptReads {
 
   /** Whether it is known already that the server has what `request` must see. */
   isFresh(client: Client, server: ServerConnection, request: Buffer): boolean {
-    const { countsWrites, demandOf, positions, primary } = this.#options
+    const { demandOf, positions, primary, tracksWrites } = this.#options
     const { node } = server.target
-    if (!countsWrites() || node === primary()) return true
+    if (!tracksWrites() || node === primary()) return true
     // Only its client can log in as this user: nobody could ask the primary.
     if (server.challenged) return true
     client.demand = demandOf(client, this.#hintOf(request))
@@ -103,12 +109,28 @@ export class KeptReads {
 
   /**
    * Calls back when the server has what the request must see that was asked about last: with false when it does not
-   * get there in time. While nobody knows what has to be seen, the port for reads shows what there is.
+   * get there in time. While there is no primary, the port for reads shows what there is. A question that failed may
+   * have failed for a reason of its user: it is asked again.
    */
   whenFresh(client: Client, server: ServerConnection, done: (isFresh: boolean) => void): void {
-    this.#options.positions.whenFresh(client, server.target.node, client.demand, replayMs, isFresh =>
-      done(isFresh ?? client.door === 'replica'),
-    )
+    this.#await(client, server, this.#options.clock.nowMs() + replayMs, done)
+  }
+
+  #await(
+    client: Client,
+    server: ServerConnection,
+    deadlineMs: number,
+    done: (isFresh: boolean) => void,
+  ): void {
+    const { clock, positions, primary, timers } = this.#options
+    const limitMs = Math.max(0, deadlineMs - clock.nowMs())
+    positions.whenFresh(client, server.target.node, client.demand, limitMs, isFresh => {
+      if (isFresh) return done(true)
+      if (client.isClosed || server.isClosed) return done(false)
+      if (isFresh === undefined && client.door === 'replica' && primary() === undefined) return done(true)
+      if (clock.nowMs() + againMs >= deadlineMs) return done(false)
+      timers.after(againMs, () => this.#await(client, server, deadlineMs, done))
+    })
   }
 }
 

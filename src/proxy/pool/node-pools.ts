@@ -1,7 +1,7 @@
 import type { NodeLoad } from '../../routing/node-load.ts'
 import type { Clock } from '../../runtime/clock.ts'
 import type { Timers } from '../../runtime/timers.ts'
-import type { Role } from '../../topology/types.ts'
+import type { NodeState, Role } from '../../topology/types.ts'
 import type { Databases } from '../catalog/database.ts'
 import type { Client } from '../client/client.ts'
 import type { WorkerSettings } from '../control/ipc.ts'
@@ -46,6 +46,8 @@ export class NodePools implements PoolHome {
   readonly use: Use
   /** Role at the last topology, to notice that it changed. */
   role: Role = 'unknown'
+  /** As in the last topology; undefined when the node is gone from it. */
+  state: NodeState | undefined
   /** It may have lanes of clients who want the primary. */
   wasPrimary = false
   /** Some of its sessions are asked to leave. */

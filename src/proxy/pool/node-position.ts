@@ -71,6 +71,8 @@ export class NodePosition {
   #timeout: Timer | undefined
   /** It could not tell: it is not asked again before that. */
   #notBeforeMs = 0
+  /** The same in the name of those whom it did not let in, by the keys of their pools. */
+  readonly #refusedUntilMs = new Map<string, number>()
   /** Counts up when what was known does not count any more. */
   #epoch = 0
 
@@ -99,7 +101,8 @@ export class NodePosition {
   after(afterMs: number, client: Client, isPatient: boolean, done: Done): void {
     const { latest } = this
     if (latest && latest.askedMs >= afterMs) return done(latest)
-    if (this.#options.clock.nowMs() < this.#notBeforeMs) return done(undefined)
+    const notBeforeMs = Math.max(this.#notBeforeMs, this.#refusedUntilMs.get(client.poolKey) ?? 0)
+    if (this.#options.clock.nowMs() < notBeforeMs) return done(undefined)
     const waiter = { client, isPatient, done }
     if (this.#askingSinceMs !== undefined && this.#askingSinceMs >= afterMs) this.#asked.push(waiter)
     else this.#next.push(waiter)
@@ -181,12 +184,21 @@ export class NodePosition {
     server.checkIn()
   }
 
+  /** The node did not let in the one in whose name it was asked: that says nothing of others. */
+  #refuse(): void {
+    const nowMs = this.#options.clock.nowMs()
+    for (const [key, untilMs] of this.#refusedUntilMs) if (untilMs <= nowMs) this.#refusedUntilMs.delete(key)
+    const [asker] = this.#asked
+    if (asker) this.#refusedUntilMs.set(asker.client.poolKey, nowMs + failedPauseMs)
+    this.#fail(0)
+  }
+
   /** Nobody is kept waiting: the node cannot tell now. */
-  #fail(): void {
+  #fail(forMs = failedPauseMs): void {
     const server = this.#server
     this.#pause?.cancel()
     this.#pause = undefined
-    this.#notBeforeMs = this.#options.clock.nowMs() + failedPauseMs
+    this.#notBeforeMs = this.#options.clock.nowMs() + forMs
     this.#letGo()
     this.#epoch++
     const waiting = this.#next
@@ -203,15 +215,17 @@ export class NodePosition {
 
   #user(): ServerUser {
     return {
-      onChallenge: () => this.#fail(),
+      onChallenge: () => this.#refuse(),
       onLoginNotice: () => undefined,
       onServerReady: server => {
         if (server !== this.#server) return server.destroy()
-        if (server.challenged) this.#fail()
+        if (server.challenged) this.#refuse()
         else if (this.#askingSinceMs !== undefined) this.#send(server)
       },
-      onLoginFailed: server => {
-        if (server === this.#server || this.#server === undefined) this.#fail()
+      onLoginFailed: (server, { kind }) => {
+        if (server !== this.#server && this.#server !== undefined) return
+        if (kind === 'full' || kind === 'refused') this.#refuse()
+        else this.#fail()
       },
       onAside: () => undefined,
       onStatementsGone: () => undefined,

@@ -15,6 +15,8 @@ export interface PositionsOptions {
   borrow: (node: string, client: Client, user: ServerUser) => ServerConnection | undefined
   /** The node to write to now, which has everything that any replica has. */
   primary: () => string | undefined
+  /** Whether what is acknowledged is counted by all workers. */
+  countsWrites: () => boolean
 }
 
 /** What a read has to see at least. */
@@ -93,7 +95,8 @@ export class Positions {
       const isRecent = known.askedMs >= this.#options.clock.nowMs() - consistency.staleMs
       return isRecent ? Math.max(token, known.lsn) : undefined
     }
-    if (!this.#options.writes.isUnchanged(known.mark)) return undefined
+    const { countsWrites, writes } = this.#options
+    if (!countsWrites() || !writes.isUnchanged(known.mark)) return undefined
     const seen = this.#knownSeen(client, node)
     return seen === undefined ? undefined : Math.max(token, known.lsn, seen)
   }

@@ -165,6 +165,25 @@ test('what every proxy writes because of one event is written at a moment by cha
   await presence.close()
 })
 
+test('what a crashed predecessor of another address has left is no other proxy, unless it is written again', async () => {
+  store.holdGrants = true
+  begin()
+  await settle()
+  const left = { ...status(), address: 'before:6432', at: '2026-01-01T00:00:00.000Z' }
+  presence.saw(left)
+  presence.saw(left)
+  assert.equal(presence.twin, undefined)
+  store.holdGrants = false
+  store.letGrant?.()
+  await time.pass(100)
+  assert.equal(store.writes.length, 1)
+  presence.saw(left)
+  assert.equal(presence.twin, undefined)
+  presence.saw({ ...left, at: '2026-01-01T00:00:02.000Z' })
+  assert.equal(presence.twin, 'before:6432')
+  await presence.close()
+})
+
 test('another proxy of the same id is known for as long as it writes the same row', async () => {
   begin()
   await time.pass(100)

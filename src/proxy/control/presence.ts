@@ -49,6 +49,9 @@ export class Presence {
   #written = ''
   #stopped = false
   #inTrouble = false
+  #hasWritten = false
+  /** The last row of another address that was seen under this id, by its address and when it was written. */
+  #other: string | undefined
   #twin: { address: string; seenMs: number } | undefined
 
   constructor(options: PresenceOptions) {
@@ -70,11 +73,21 @@ export class Presence {
     return clock.nowMs() < endMs ? this.#twin.address : undefined
   }
 
-  /** Takes note of the row under this proxy's id as it stands in the store. */
+  /**
+   * Takes note of the row under this proxy's id as it stands in the store. One that stood before this proxy wrote its
+   * own may be left from a predecessor that has crashed: whoever lives writes another.
+   */
   saw(row: ProxyStatus | undefined): void {
     const { clock, log, status } = this.#options
     const { address, id } = status()
     if (!row || row.address === address) return
+    const other = `${row.address} ${row.at}`
+    if (other === this.#other) return
+    const mayBeLeft = this.#other === undefined && !this.#hasWritten
+    this.#other = other
+    // With the next refresh: it shows the other one that this one lives.
+    this.#written = ''
+    if (mayBeLeft) return
     if (this.twin !== row.address) {
       log.error(
         { event: 'proxy.twin', other: row.address },
@@ -82,8 +95,6 @@ export class Presence {
       )
     }
     this.#twin = { address: row.address, seenMs: clock.nowMs() }
-    // With the next refresh: it shows the other one that this one lives.
-    this.#written = ''
   }
 
   /** The same at a moment by chance, for what makes every proxy of the cluster write its row. */
@@ -149,6 +160,7 @@ export class Presence {
         compares: [],
         writes: [{ kind: 'put', key: this.#key, value: encode(row), leaseId: lease.id }],
       })
+      this.#hasWritten = true
       this.#written = this.#lease === lease ? wanted : ''
       this.#inTrouble = false
       this.#backoff.reset()

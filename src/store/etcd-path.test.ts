@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { LookupAddress } from 'node:dns'
 import { createServer } from 'node:net'
 import { describe, it } from 'node:test'
 import { FakeTime, settle } from '../../test/support/fake-time.ts'
@@ -81,6 +82,104 @@ describe('the network to a member', () => {
     const again = path.isBack(always)
     await time.pass(10)
     assert.equal(await again, true)
+  })
+
+  /** A path that takes `tripMs()` for a knock, of which some are lost. */
+  function farPath(
+    tripMs: () => number,
+    isLost: (nth: number, nowMs: number) => boolean,
+  ): { path: EtcdPath; time: FakeTime } {
+    const time = new FakeTime()
+    let nth = 0
+    const knock = (_target: string, limitMs: number): Promise<boolean> => {
+      const takesMs = isLost(nth++, time.nowMs()) ? Number.POSITIVE_INFINITY : tripMs()
+      return new Promise(resolve => {
+        time.after(Math.min(limitMs, takesMs), () => resolve(takesMs <= limitMs))
+      })
+    }
+    const world = { clock: time, timers: time, random: seededRandom(1), spreadMs: () => 0, knock }
+    return { path: new EtcdPath('etcd:2379', world), time }
+  }
+
+  for (const tripMs of [100, 280, 300, 320, 450, 600, 880, 900, 920, 2_000]) {
+    it(`was not away where every knock takes about ${tripMs} ms`, async () => {
+      const random = seededRandom(tripMs)
+      const { path, time } = farPath(
+        () => tripMs + (random.next() * 2 - 1) * 15,
+        () => false,
+      )
+      for (let turn = 0; turn < 100; turn++) {
+        const search = new AbortController()
+        const found = path.isBack(search.signal)
+        await time.pass(3_000)
+        search.abort()
+        await settle()
+        assert.equal(await found, false)
+      }
+    })
+  }
+
+  it('was not away when one knock is lost', async () => {
+    const { path, time } = farPath(
+      () => 20,
+      nth => nth === 0,
+    )
+    const found = path.isBack(always)
+    await time.pass(2_000)
+    assert.equal(await found, false)
+  })
+
+  for (const tripMs of [1, 100, 300, 400]) {
+    it(`is found to be back soon after it is where it takes ${tripMs} ms`, async () => {
+      const { path, time } = farPath(
+        () => tripMs,
+        (_nth, nowMs) => nowMs < 5_000,
+      )
+      let backMs = 0
+      void path.isBack(always).then(isBack => {
+        if (isBack) backMs = time.nowMs()
+      })
+      await time.pass(10_000)
+      assert.ok(backMs >= 5_000 && backMs < 5_400 + tripMs, `${backMs}`)
+    })
+  }
+
+  it('is knocked at by the address that was found last: one lookup at a time, and none is waited for twice', async () => {
+    const [port = 0] = await freePorts(1)
+    let lookups = 0
+    const resolve = (): Promise<LookupAddress[]> =>
+      ++lookups === 1
+        ? Promise.resolve([{ address: '127.0.0.1', family: 4 }])
+        : new Promise(() => {
+            // Whoever answers names is away.
+          })
+    const time = new FakeTime()
+    const world = { ...realWorld, clock: time, spreadMs: () => 0, resolve }
+    const path = new EtcdPath(`etcd.invalid:${port}`, world)
+    for (let turn = 0; turn < 5; turn++) {
+      assert.equal(await path.isBack(always), false)
+      await time.pass(2_000)
+    }
+    assert.equal(lookups, 2)
+  })
+
+  it('is not knocked at before its name was looked up', async () => {
+    let lookups = 0
+    const resolve = (): Promise<LookupAddress[]> => {
+      lookups++
+      return new Promise(() => undefined)
+    }
+    const time = new FakeTime()
+    const world = { clock: time, timers: time, random: seededRandom(1), spreadMs: () => 0, resolve }
+    const path = new EtcdPath('etcd.invalid:2379', world)
+    for (let turn = 0; turn < 3; turn++) {
+      const search = new AbortController()
+      const found = path.isBack(search.signal)
+      await time.pass(5_000)
+      search.abort()
+      assert.equal(await found, false)
+    }
+    assert.deepEqual([lookups, path.isLost], [1, false])
   })
 
   it('is there when a connection is taken, and when it is refused', async () => {

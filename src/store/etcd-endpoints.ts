@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { type ChannelCredentials, Client, connectivityState, credentials } from '@grpc/grpc-js'
 import type { Logger } from '../runtime/log.ts'
@@ -130,6 +131,8 @@ export class EtcdEndpoints {
       const failure = await this.unlessSlow(endpoint, ready(client, clock.wallMs() + endMs - clock.nowMs()))
       const channel = this.channels.get(endpoint.target)
       if (channel?.client === client) {
+        // A connection that came to stand just now is as good as an answer: it is not to be given up.
+        if (!failure && channel.awaySinceMs !== undefined && endpoint === this.current) this.wasReached()
         channel.awaySinceMs = failure ? (channel.awaySinceMs ?? clock.nowMs()) : undefined
       }
       if (failure === undefined) return client
@@ -156,8 +159,7 @@ export class EtcdEndpoints {
   heard(): void {
     this.heardMs = this.options.clock.nowMs()
     this.failuresInRow = 0
-    this.path.heard()
-    this.search.abort()
+    this.wasReached()
     this.options.tracker.becomeUp()
   }
 
@@ -198,7 +200,14 @@ export class EtcdEndpoints {
     this.index = index
     this.client = undefined
     this.breakOff = new AbortController()
+    // Each call that waits for an answer has one.
+    setMaxListeners(0, this.breakOff.signal)
     return { target, secure, gone: this.breakOff.signal }
+  }
+
+  private wasReached(): void {
+    this.path.heard()
+    this.search.abort()
   }
 
   private async lookFor(endpoint: Endpoint): Promise<void> {

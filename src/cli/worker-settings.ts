@@ -57,7 +57,6 @@ function poolLimits(proxy: ProxyConfig): PoolLimits {
     hedgePercent: proxy.hedge_percent,
     prepareUnnamed: proxy.prepare_unnamed === 'on',
     deferBegin: proxy.defer_begin === 'on',
-    adapts: proxy.adaptive_pool === 'on',
     splitsReads: proxy.read_write_split === 'on',
     consistency: consistencyOf(proxy.consistency),
     queryTimeoutMs: proxy.query_timeout,
@@ -83,7 +82,6 @@ function databaseOverrides(database: ProxyConfig['databases'][string]): Database
     hedgePercent: database.hedge_percent,
     prepareUnnamed: isOn(database.prepare_unnamed),
     deferBegin: isOn(database.defer_begin),
-    adapts: isOn(database.adaptive_pool),
     splitsReads: isOn(database.read_write_split),
     consistency: database.consistency === undefined ? undefined : consistencyOf(database.consistency),
   })
@@ -104,7 +102,6 @@ function userOverrides(user: ProxyConfig['users'][string]): UserOverrides {
     hedgePercent: user.hedge_percent,
     prepareUnnamed: isOn(user.prepare_unnamed),
     deferBegin: isOn(user.defer_begin),
-    adapts: isOn(user.adaptive_pool),
     splitsReads: isOn(user.read_write_split),
     consistency: user.consistency === undefined ? undefined : consistencyOf(user.consistency),
   })

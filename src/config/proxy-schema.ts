@@ -53,10 +53,6 @@ const databaseElement = field.element('What differs for one database.', {
     description: 'In place of `proxy.defer_begin`.',
     reload: 'live',
   }),
-  adaptive_pool: field.optionalChoice(onOff, {
-    description: 'In place of `proxy.adaptive_pool`.',
-    reload: 'live',
-  }),
   read_write_split: field.optionalChoice(onOff, {
     description: 'In place of `proxy.read_write_split`.',
     reload: 'live',
@@ -118,10 +114,6 @@ const userElement = field.element('What differs for one user.', {
   }),
   defer_begin: field.optionalChoice(onOff, {
     description: 'In place of `proxy.defer_begin`.',
-    reload: 'live',
-  }),
-  adaptive_pool: field.optionalChoice(onOff, {
-    description: 'In place of `proxy.adaptive_pool`.',
     reload: 'live',
   }),
   read_write_split: field.optionalChoice(onOff, {
@@ -413,13 +405,6 @@ export const proxySection = field.section(
       description:
         'Whether a BEGIN is answered at once and goes to a server together with the first statement of its ' +
         'transaction. Not in the pool modes `session` and `statement`.',
-      reload: 'live',
-    }),
-    adaptive_pool: field.choice(onOff, 'on', {
-      description:
-        'Whether fewer connections than the pool has may be in use at once while clients wait for them, when more ' +
-        'transactions end so: [how many are of use](pooling.md#how-many-connections-are-of-use). Not in pool mode ' +
-        '`session`.',
       reload: 'live',
     }),
     read_write_split: field.choice(onOff, 'on', {

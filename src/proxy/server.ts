@@ -162,8 +162,6 @@ export class ServerConnection {
   processId = 0
   secret: Buffer = Buffer.alloc(0)
   idleSinceMs = 0
-  /** When its pool gave it to a client last. */
-  usedSinceMs: number
   /** Extended messages were passed on that no Sync has followed yet. */
   unsynced = false
   /** The piece that was read last has ended a transaction, whatever came behind. */
@@ -211,7 +209,6 @@ export class ServerConnection {
     this.settings = options.native
     this.createdMs = options.clock.nowMs()
     this.tally = new ServerTally(options.counters, options.load, options.typical)
-    this.usedSinceMs = this.createdMs
     this.#user = user
     this.#opening = this.#open()
     this.#conversation = this.#opening

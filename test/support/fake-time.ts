@@ -22,10 +22,6 @@ class Agenda {
     return this.#heap[0]
   }
 
-  get pending(): number {
-    return this.#heap.filter(({ isCancelled }) => !isCancelled).length
-  }
-
   add(due: Due): void {
     const heap = this.#heap
     let at = heap.push(due) - 1
@@ -75,11 +71,6 @@ export class FakeTime implements Clock, Timers {
 
   soon(run: () => void): void {
     setImmediate(run)
-  }
-
-  /** Timers that were set and have not gone off, or go off again. */
-  get pending(): number {
-    return this.agenda.pending
   }
 
   /** Moves time on, running what falls due in its order, each with everything it sets off at once. */

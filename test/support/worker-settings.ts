@@ -19,7 +19,6 @@ export function testLimits(overrides: Partial<PoolLimits> = {}): PoolLimits {
     hedgePercent: 0,
     prepareUnnamed: false,
     deferBegin: false,
-    adapts: false,
     splitsReads: false,
     consistency: { level: 'causal' },
     queryTimeoutMs: 0,

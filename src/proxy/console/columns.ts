@@ -108,7 +108,7 @@ export const tables = {
     `database user cl_active:int4 cl_waiting:int4 cl_active_cancel_req:int4 cl_waiting_cancel_req:int4
      sv_active:int4 sv_active_cancel:int4 sv_being_canceled:int4 sv_idle:int4 sv_used:int4 sv_tested:int4
      sv_login:int4 maxwait:int4 maxwait_us:int4 pool_mode load_balance_hosts`,
-    'cl_pinned:int4 nodes sv_use_max:int4',
+    'cl_pinned:int4 nodes',
   ),
   servers: table(sockets, 'node worker:int4'),
   sockets: table(`${sockets} ${buffers}`, ownOfClients),

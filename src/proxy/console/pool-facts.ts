@@ -18,8 +18,6 @@ export interface PoolFacts {
   /** Longest wait of a client now. */
   waitMsMax: number
   nodes: string[]
-  /** Server connections that may be in use at once now. */
-  useMax: number
 }
 
 /** Counts clients and server connections by database and user. One row each, for `readPoolFacts`. */
@@ -44,7 +42,6 @@ export function poolFacts(clients: Iterable<Client>, pools: Iterable<Pool>, nowM
   for (const pool of pools) {
     const facts = of(`${pool.database}\0${pool.user}`, pool.database, pool.user, pool.limits.mode)
     if (pool.size > 0) facts.nodes.push(pool.home.target.node)
-    facts.useMax += pool.useMax
     for (const { stateName } of pool.servers) {
       if (stateName === 'new') facts.login++
       else facts[stateName]++
@@ -67,15 +64,13 @@ function emptyFacts(database: string, user: string, mode: string): PoolFacts {
     login: 0,
     waitMsMax: 0,
     nodes: [],
-    useMax: 0,
   }
 }
 
 function writeFacts(facts: PoolFacts): Row {
   const { database, user, mode, clients, waiting, pinned, active, idle, tested, login } = facts
   const nodes = facts.nodes.join(' ')
-  const counts = [clients, waiting, pinned, active, idle, tested, login]
-  return [database, user, mode, ...counts, facts.waitMsMax, nodes, facts.useMax]
+  return [database, user, mode, clients, waiting, pinned, active, idle, tested, login, facts.waitMsMax, nodes]
 }
 
 /** Adds up the rows of several workers, by database and user in order. */
@@ -97,7 +92,6 @@ export function readPoolFacts(rows: readonly Row[]): PoolFacts[] {
     facts.tested += tested
     facts.login += login
     facts.waitMsMax = Math.max(facts.waitMsMax, waitMs)
-    facts.useMax += Number(row[12])
     const nodes = String(row[11]).split(' ')
     facts.nodes = [...new Set([...facts.nodes, ...nodes])].filter(name => name !== '').sort()
   }

@@ -19,9 +19,9 @@ function named(table: TableName, rows: readonly Row[]): Record<string, unknown>[
 
 /** What two workers tell of two pools. */
 const told: Row[] = [
-  ['shop', 'ada', 'auto', 3, 1, 1, 2, 1, 0, 0, 1500.25, 'a', 20],
-  ['shop', 'bob', 'auto', 1, 0, 0, 0, 1, 0, 1, 0, 'b', 20],
-  ['shop', 'ada', 'auto', 2, 2, 0, 1, 0, 1, 0, 2750.5, 'a b', 32],
+  ['shop', 'ada', 'auto', 3, 1, 1, 2, 1, 0, 0, 1500.25, 'a'],
+  ['shop', 'bob', 'auto', 1, 0, 0, 0, 1, 0, 1, 0, 'b'],
+  ['shop', 'ada', 'auto', 2, 2, 0, 1, 0, 1, 0, 2750.5, 'a b'],
 ]
 const pools = readPoolFacts(told)
 const settings = testSettings({
@@ -42,7 +42,6 @@ test('pools of several workers are added up; the longest wait is that of all', (
   assert.deepEqual([ada?.['maxwait'], ada?.['maxwait_us']], [2, 750_500])
   assert.equal(ada?.['cl_pinned'], 1)
   assert.equal(ada?.['nodes'], 'a, b')
-  assert.equal(ada?.['sv_use_max'], 52)
   assert.equal(bob?.['sv_login'], 1)
   assert.deepEqual([console?.['database'], console?.['cl_active']], ['pgherd', 2])
 })

@@ -24,11 +24,11 @@ export function poolRows(pools: readonly PoolFacts[], { console }: WorkerSetting
     const wait = [Math.floor(pool.waitMsMax / 1000), Math.floor((pool.waitMsMax % 1000) * 1000)]
     const ofClients = [clients, waiting, 0, 0]
     const ofServers = [active, 0, 0, idle, 0, tested, login]
-    const rest = [pool.mode, null, pool.pinned, pool.nodes.join(', '), pool.useMax]
+    const rest = [pool.mode, null, pool.pinned, pool.nodes.join(', ')]
     return [pool.database, pool.user, ...ofClients, ...ofServers, ...wait, ...rest]
   })
   const zeros = Array.from({ length: 12 }, () => 0)
-  return [...rows, [console.database, console.database, consoles, ...zeros, 'statement', null, 0, '', 0]]
+  return [...rows, [console.database, console.database, consoles, ...zeros, 'statement', null, 0, '']]
 }
 
 export function databaseRows({ settings, topology, gates, pools }: ProxyFacts): Row[] {

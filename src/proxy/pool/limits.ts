@@ -41,8 +41,6 @@ export interface PoolLimits {
   prepareUnnamed: boolean
   /** A transaction is begun on a server with its first statement. */
   deferBegin: boolean
-  /** Fewer connections may be in use at once than there are, where more do not help. */
-  adapts: boolean
   /** Reads go to replicas on the port for everything. */
   splitsReads: boolean
   /** How old what a replica shows may be. */
@@ -71,7 +69,6 @@ export interface DatabaseOverrides
       | 'hedgePercent'
       | 'prepareUnnamed'
       | 'deferBegin'
-      | 'adapts'
       | 'splitsReads'
       | 'consistency'
     >
@@ -97,7 +94,6 @@ export type UserOverrides = Partial<
     | 'hedgePercent'
     | 'prepareUnnamed'
     | 'deferBegin'
-    | 'adapts'
     | 'splitsReads'
     | 'consistency'
   >

@@ -16,7 +16,6 @@ import { parametersKey, Settings } from '../session/settings.ts'
 import type { ServerAccount } from '../startup/server-account.ts'
 import type { DatabaseStats } from '../stats.ts'
 import type { PoolLimits } from './limits.ts'
-import { UseGate } from './use-gate.ts'
 
 /** What the node of a pool may be used for now; changed in place with every topology. */
 export interface Use {
@@ -85,12 +84,10 @@ export class Pool implements ServerOwner, SharingPlace {
   readonly knowledge: Database
   /** Connections that several clients use at once. */
   readonly lanes: Lanes
-  readonly #gate: UseGate
   preparedMax = 0
   preparesUnnamed = false
   hedgePercent = 0
   #hasLanes = false
-  #adapts = false
   readonly #options: PoolOptions
   readonly #servers = new Set<ServerConnection>()
   /** Waiting for a client; the one used last is at the end and is used first. */
@@ -123,14 +120,13 @@ export class Pool implements ServerOwner, SharingPlace {
     ])
     this.#cleanKey = parametersKey(this.#clean)
     this.lanes = new Lanes(this.#laneHome())
-    this.#gate = this.#makeGate()
     this.#takeLimits()
   }
 
   #laneHome(): LaneHome {
     const { clock, home, knowledge, lanes, onLaneBroken, timers } = this.#options
     const limits = (): PoolLimits => this.limits
-    const waitingCount = (): number => (this.#idle.length > 0 ? 0 : this.waitingCount)
+    const waitingCount = (): number => this.waitingCount
     return {
       get limits() {
         return limits()
@@ -141,7 +137,7 @@ export class Pool implements ServerOwner, SharingPlace {
       get needsFacts() {
         return knowledge.needsFacts(home.isStandby)
       },
-      starvedMs: () => (waitingCount() === 0 ? 0 : clock.nowMs() - this.#servedMs),
+      starvedMs: () => (this.#waiting.size === 0 ? 0 : clock.nowMs() - this.#servedMs),
       nowMs: () => clock.nowMs(),
       timers,
       counters: lanes,
@@ -149,30 +145,10 @@ export class Pool implements ServerOwner, SharingPlace {
     }
   }
 
-  #makeGate(): UseGate {
-    const { clock, timers } = this.#options
-    const servers = this.#servers
-    const inUse = (): number => servers.size - this.#idle.length - this.#opening.size - this.lanes.count
-    const waitingCount = (): number => this.waitingCount
-    return new UseGate({
-      used: () => [...servers].filter(server => server.user && !this.#opening.has(server)),
-      get inUse() {
-        return inUse()
-      },
-      get waitingCount() {
-        return waitingCount()
-      },
-      serve: () => this.#serveNext(),
-      clock,
-      timers,
-    })
-  }
-
   /** What every unit would have to look up otherwise. */
   #takeLimits(): void {
-    const { adapts, hedgePercent, lanes, mode, prepareUnnamed, preparedMax } = this.limits
+    const { hedgePercent, lanes, mode, prepareUnnamed, preparedMax } = this.limits
     this.#hasLanes = lanes && mode !== 'session'
-    this.#adapts = adapts && mode !== 'session'
     this.preparedMax = preparedMax
     this.preparesUnnamed = prepareUnnamed
     this.hedgePercent = hedgePercent
@@ -270,40 +246,21 @@ export class Pool implements ServerOwner, SharingPlace {
   acquire(client: Client): void {
     // Its database may be none that a connection of the pool's own could go to.
     if (!client.replication) this.#credentials = client.credentials
-    if (this.#mustWait(client)) return this.#queue(client)
     const idle = this.#takeIdle(client) ?? this.#takeIdleLane(client)
-    if (idle) return this.#give(idle, client)
+    if (idle) {
+      idle.use(client)
+      return client.attach(idle)
+    }
     if (this.#opensFor(client)) {
       if (this.#mayOpen(client)) return client.logInOn(this.#create(client, client, client.parameters))
     } else this.#openMore(client)
-    this.#queue(client)
-    if (this.#waiting.size > 0) this.lanes.yield()
-  }
-
-  #queue(client: Client): void {
     const { waitingMax } = this.limits
-    if (this.#waiting.size >= waitingMax)
-      return client.end('queue_full', `${waitingMax} clients wait for this database and user already`)
-    if (this.#waiting.size === 0) this.#servedMs = this.#options.clock.nowMs()
-    this.#waiting.add(client)
-    this.home.counters.waiting++
-  }
-
-  #give(server: ServerConnection, client: Client): void {
-    server.usedSinceMs = this.#options.clock.nowMs()
-    server.use(client)
-    client.attach(server)
-  }
-
-  /** How many connections may be in use at once now. */
-  get useMax(): number {
-    const { poolSize } = this.limits
-    return this.#adapts ? this.#gate.useMax(poolSize) : poolSize
-  }
-
-  /** Whether as many connections are in use as do any good. Whoever begins a session is not made to wait for that. */
-  #mustWait(client: Client): boolean {
-    return this.#adapts && client.session !== undefined && this.#gate.isShut(this.limits.poolSize)
+    if (this.#waiting.size < waitingMax) {
+      if (this.#waiting.size === 0) this.#servedMs = this.#options.clock.nowMs()
+      this.#waiting.add(client)
+      this.home.counters.waiting++
+      this.lanes.yield()
+    } else client.end('queue_full', `${waitingMax} clients wait for this database and user already`)
   }
 
   /** Whether the connection is opened for this client alone: it may have to answer the server's questions. */
@@ -397,7 +354,6 @@ export class Pool implements ServerOwner, SharingPlace {
         if (!server.isClosed) server.checkIn()
       })
     }
-    if (this.#adapts) this.#gate.returned(server.idleSinceMs)
     if (this.#hasLanes && server.fixedKey === this.#cleanKey && this.lanes.adopt(server)) return
     this.#idle.push(server)
     this.#serveNext()
@@ -560,12 +516,12 @@ export class Pool implements ServerOwner, SharingPlace {
   #serveWaiting(): void {
     for (const client of this.#waiting) {
       if (!this.home.use.begins[client.route]) continue
-      if (this.#mustWait(client)) return
       const idle = this.#takeIdle(client)
       if (idle) {
         this.abandon(client)
         this.#servedMs = this.#options.clock.nowMs()
-        this.#give(idle, client)
+        idle.use(client)
+        client.attach(idle)
       } else if (!this.#opensFor(client)) this.#openMore(client)
       else if (this.#mayOpen(client)) {
         this.abandon(client)

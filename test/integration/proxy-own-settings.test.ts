@@ -124,3 +124,28 @@ test('clients with tokens of their own share connections for quick reads', async
     )
   }
 })
+
+test('other names that begin with pgherd are those of users, and keep their clients apart', async () => {
+  await cluster.primary.query(`
+    create role tenant login;
+    create table owned as select owner::text from generate_series(1, 2) as owner;
+    alter table owned enable row level security;
+    create policy own on owned using (owner = current_setting('pgherd.tenant', true));
+    grant select on owned to tenant`)
+  await start(6)
+  const all = await Promise.all(
+    ['1', '2', '1', '2'].map(async owner => {
+      const client = await connect(host.config.proxy.port, { user: 'tenant' })
+      clients.push(client)
+      await client.query(`select set_config('pgherd.tenant', $1, false)`, [owner])
+      return { client, owner }
+    }),
+  )
+  const reading = all.map(async ({ client, owner }) => {
+    for (let each = 0; each < 200; each++) {
+      const { rows } = await client.query('select owner from owned')
+      assert.deepEqual(rows, [{ owner }])
+    }
+  })
+  await Promise.all(reading)
+})

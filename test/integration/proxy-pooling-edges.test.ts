@@ -187,6 +187,15 @@ sameBothWays('currval and lastval never tell what another client has drawn', asy
   return answers.map(lines => lines.filter(line => !line.startsWith('T ')))
 })
 
+sameBothWays('lastval does not tell what another client has drawn where nobody could see it', async open => {
+  const [a, b] = [await open(), await open()]
+  await ask(a, 1, Q("create sequence s; create view v as select nextval('s') as n"))
+  await ask(b, 1, Q('select 1'))
+  await ask(a, 1, Q('select n from v'))
+  const lines = await ask(b, 1, Q('select lastval()'))
+  return [lines.filter(line => !line.startsWith('T '))]
+})
+
 /** The same as `ask`, with all that errors say and where. */
 async function askInFull(
   client: WireClient,

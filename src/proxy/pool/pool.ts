@@ -176,6 +176,8 @@ export class Pool implements ServerOwner, SharingPlace {
     }
     // The client is told nothing of a server that may not be the one to answer.
     if (!lane || lane.server.reported !== told) return undefined
+    // It was found to read no settings, or has a lane where they are its own: not so elsewhere.
+    if (!lane.server.settings.equals(settings)) return undefined
     return lane.server.isTrusting || client.credentials !== undefined ? lane : undefined
   }
 

@@ -49,8 +49,6 @@ export class PassingEffects {
     const { user } = client
     if (effects.writesSequenceState) session.draws(server, database.sequenceReaders.has(user))
     if (!effects.readsSequenceState) return undefined
-    // The server tells that nothing was drawn.
-    if (session.hasNoSequenceStateOn(server)) return undefined
     if (session.hasSequenceStateOn(server)) {
       return {
         succeeded: () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { frame, writeParameterStatus } from '../../wire/messages.ts'
+import { frame, writeErrorResponse, writeParameterStatus } from '../../wire/messages.ts'
 import { MessageReader } from '../../wire/reader.ts'
 import { Owed } from './answers.ts'
 import { ServerRelay } from './server-relay.ts'
@@ -101,4 +101,13 @@ test('what is put in waits for what comes before it', () => {
   const { relay } = relayed([Owed.Bind, Owed.SkippedParse], Buffer.alloc(0), 0)
   assert.equal(relay.putIn().length, 0)
   assert.equal(codesOf(relay.pass(message('2'))), '21')
+})
+
+test('the last words of a server that come behind a refused query are passed on', () => {
+  const { relay } = relayed([], Buffer.alloc(0), 0)
+  const error = (severity: 'ERROR' | 'FATAL', code: string, text: string): Buffer =>
+    writeErrorResponse({ severity, code, message: text })
+  relay.owed.push(Owed.RefusedQuery, { refusal: error('ERROR', '55000', 'refused'), refuses: '42601' })
+  assert.match(relay.pass(error('ERROR', '42601', 'syntax')).toString(), /refused/)
+  assert.match(relay.pass(error('FATAL', '57P01', 'terminating')).toString(), /terminating/)
 })

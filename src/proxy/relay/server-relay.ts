@@ -168,10 +168,12 @@ export class ServerRelay {
     if (code === Code.ErrorResponse && this.owed.headOutcome?.rewrite && at + this.#scanner.bodyBytes <= end)
       return true
     if (code === Code.ErrorResponse && (head === Owed.Refused || head === Owed.RefusedQuery)) {
-      const { refuses } = this.owed.headOutcome!
+      const outcome = this.owed.headOutcome
+      // It was told already: this is another error, the server's last one most likely.
+      if (!outcome?.refusal) return false
       // One that has not come as a whole is most likely the one that was meant to come.
       if (at + this.#scanner.bodyBytes > end) return true
-      return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(`\0C${refuses}\0`)
+      return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(`\0C${outcome.refuses}\0`)
     }
     return (
       (code === Code.ParseComplete && head === Owed.OwnParse) ||

@@ -35,12 +35,14 @@ const prefix = 'pgherd.'
 
 /** Whether a statement that sets something of these names has to be looked at. */
 export function setsOwn(names: readonly string[]): boolean {
-  return names.some(isOwn)
+  return names.some(name => name.startsWith(prefix))
 }
 
-/** Whether a setting, in lower case, means something to pgherd alone. */
+const ownNames: readonly string[] = Object.values(ownSettings)
+
+/** Whether a setting, in lower case, means something to pgherd alone. Others of its prefix may mean something to users. */
 export function isOwn(name: string): boolean {
-  return name.startsWith(prefix)
+  return ownNames.includes(name)
 }
 
 /** The ErrorResponse for a SET of one of these settings to what it cannot be; `text` one character a byte. */

@@ -172,7 +172,9 @@ const routingSection = field.section('Who may serve what.', {
     reload: 'live',
   }),
   read_fallback: field.choice(['primary', 'none'], 'primary', {
-    description: 'Who serves reads when no replica qualifies. `none` makes them wait for one.',
+    description:
+      'Who serves reads when no replica qualifies. `none` makes them wait for one. The ' +
+      'primary takes whatever comes to the port for reads then, writes too.',
     reload: 'live',
   }),
   drain_timeout: field.duration('30s', {

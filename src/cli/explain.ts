@@ -147,7 +147,7 @@ function format(told: Explanation, io: CommandIo): string {
   const lines = [
     `statement    ${told.sentence ?? 'only reads'}`,
     `consistency  ${told.consistency}`,
-    `goes to      the ${told.route}${told.node === undefined ? '' : ` ${told.node}`}: ${told.why}`,
+    `goes to      the ${told.role}${told.node === undefined ? '' : ` ${told.node}`}: ${told.why}`,
   ]
   return `${lines.join('\n')}\n\n${table(columns, told.nodes, io)}`
 }

@@ -414,18 +414,22 @@ describe('reads and writes on one port', () => {
     interface Explained {
       reads: boolean
       route: string
+      role: string
       node: string
       refusal?: string
-      nodes: { node: string; isCandidate: boolean }[]
+      nodes: { node: string; isCandidate: boolean; score?: number }[]
     }
     const explained = (sql: string): Promise<Explained> =>
       cliJson<Explained>(['explain', '--json', '-p', String(port), sql])
     const read = await explained('select * from items where id = 7')
-    assert.deepEqual([read.reads, read.route], [true, 'replica'])
+    assert.deepEqual([read.reads, read.route, read.role], [true, 'replica', 'replica'])
     assert.ok(['b', 'c'].includes(read.node))
     assert.deepEqual(read.nodes.map(({ node, isCandidate }) => [node, isCandidate]).slice(0, 1), [
       ['a', false],
     ])
+    const scores = read.nodes.flatMap(({ score }) => score ?? [])
+    const { score } = read.nodes.find(({ node }) => node === read.node)!
+    assert.equal(score, Math.min(...scores), 'the better of two')
     const written = await explained('delete from items')
     assert.deepEqual(
       [written.reads, written.route, written.node, written.refusal],

@@ -209,11 +209,15 @@ export class Director {
     counters.replica = before.replica
     const isBehind = (name: string): boolean =>
       !positions.isFresh(client, name, demand) && !positions.mayCatchUp(name)
+    // What speaks for a node is the same for whoever comes: this client is left out where it counts by now.
+    const own = route === 'replica' && client.home !== '' ? balancer.load(client.home) : undefined
+    if (own) own.clients--
     const nodes = balancer.explain(topology, route, ({ name, readable }) =>
       readable && route === 'replica' && isBehind(name)
         ? 'did not have in time what must be seen'
         : undefined,
     )
+    if (own) own.clients++
     return {
       reads: refusal === undefined,
       refusal,
@@ -221,6 +225,7 @@ export class Director {
       consistency: writeConsistency(demand.consistency),
       splits: client.door === 'replica' || client.isSplit,
       route,
+      role: node !== undefined && node === topology.primary ? 'primary' : route,
       node,
       why: whyOf(client, reason, isReady),
       nodes,

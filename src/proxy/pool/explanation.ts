@@ -13,6 +13,8 @@ export interface Explanation {
   /** Whether reads of this client are split at all. */
   splits: boolean
   route: 'primary' | 'replica'
+  /** What the node is that it goes to: the primary where reads have no replica. */
+  role: 'primary' | 'replica'
   /** Undefined while there is none. */
   node: string | undefined
   why: string
@@ -20,11 +22,11 @@ export interface Explanation {
 }
 
 /** The explanation in lines of text, as PostgreSQL gives a plan. */
-export function linesOf({ consistency, node, nodes, route, sentence, why }: Explanation): string[] {
+export function linesOf({ consistency, node, nodes, role, sentence, why }: Explanation): string[] {
   return [
     `The statement ${sentence ?? 'only reads'}`,
     `Consistency: ${consistency}`,
-    `Goes to the ${route}${node === undefined ? '' : ` ${node}`}: ${why}`,
+    `Goes to the ${role}${node === undefined ? '' : ` ${node}`}: ${why}`,
     ...nodes.map(lineOf),
   ]
 }

@@ -4,7 +4,7 @@ import { testSettings } from '../../../test/support/worker-settings.ts'
 import { addCounters } from '../counters.ts'
 import { openGates } from '../pool/gates.ts'
 import { addStats, StatsBook, type StatsData } from '../stats.ts'
-import { columnsFor, type Row, type TableName } from './columns.ts'
+import { columnsFor, type Row, type TableName, typed } from './columns.ts'
 import { readPoolFacts } from './pool-facts.ts'
 import { databaseRows, listRows, pinTotalRows, poolRows, statRows, totalRows, userRows } from './views.ts'
 
@@ -60,6 +60,18 @@ test('databases are those of the configuration and those in use, with their limi
     all.map(row => row['paused']),
     [1, 1, 0],
   )
+})
+
+test('a database that is closed is told of though nobody has asked for it', () => {
+  const closed = { allPaused: false, paused: ['shpo'], disabled: ['öl'].map(typed) }
+  const rows = named('databases', databaseRows({ ...facts, gates: closed }))
+  const told = rows.map(row => [row['name'], row['paused'], row['disabled']])
+  assert.deepEqual(told.slice(0, -1), [
+    ['other', 0, 0],
+    ['shop', 0, 0],
+    ['shpo', 1, 0],
+    ['öl', 0, 1],
+  ])
 })
 
 test('users and lists', () => {

@@ -34,7 +34,9 @@ export function poolRows(pools: readonly PoolFacts[], { console }: WorkerSetting
 export function databaseRows({ settings, topology, gates, pools }: ProxyFacts): Row[] {
   const primary = topology?.nodes.find(({ name }) => name === topology.primary)
   const { databases, console } = settings
-  const names = new Set([...Object.keys(databases), ...pools.map(({ database }) => database)])
+  // One that is closed is told of, whoever has asked for it: its name may have been mistyped.
+  const closed = [...gates.paused, ...gates.disabled].map(shown)
+  const names = new Set([...Object.keys(databases), ...pools.map(({ database }) => database), ...closed])
   const rows = [...names].sort().map((name): Row => {
     const limits = limitsFor(settings, name, '')
     const own = Object.hasOwn(databases, name) ? databases[name] : undefined

@@ -173,7 +173,9 @@ export class ServerRelay {
       if (!outcome?.refusal) return false
       // One that has not come as a whole is most likely the one that was meant to come.
       if (at + this.#scanner.bodyBytes > end) return true
-      return chunk.subarray(at, Math.min(end, at + this.#scanner.bodyBytes)).includes(`\0C${outcome.refuses}\0`)
+      return chunk
+        .subarray(at, Math.min(end, at + this.#scanner.bodyBytes))
+        .includes(`\0C${outcome.refuses}\0`)
     }
     return (
       (code === Code.ParseComplete && head === Owed.OwnParse) ||

@@ -206,7 +206,7 @@ export class Worker implements ClientHost, StartupHost {
       counters: this.counters.routed,
       limitsOf: client => this.limitsOf(client),
       knowledgeOf: database => this.knowledgeOf(database),
-      hasReplicas: door => dispatcher.hasReplicas(door),
+      hasReplicas: () => dispatcher.hasReplicas,
       replicaFor: client => dispatcher.replicaFor(client),
       mayReadPrimary: () => dispatcher.mayReadPrimary,
       nowMs: () => this.clock.nowMs(),

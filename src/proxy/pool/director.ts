@@ -24,7 +24,7 @@ export interface DirectorOptions {
   limitsOf(client: Client): PoolLimits
   knowledgeOf(database: string): Database
   /** Whether there are replicas to read from. */
-  hasReplicas(door: Client['door']): boolean
+  hasReplicas(): boolean
   /** Where a client's reads go: its home, or a better one. Undefined where the primary is all there is. */
   replicaFor(client: Client): string | undefined
   topology(): Topology | undefined
@@ -83,7 +83,7 @@ export class Director {
     client.route = client.door
     client.isSplit = false
     const { session } = client
-    if (!session || !this.#options.hasReplicas(client.door)) return true
+    if (!session || !this.#options.hasReplicas()) return true
     const limits = this.#options.limitsOf(client)
     client.isSplit = client.door === 'primary' && limits.splitsReads
     if (client.door === 'primary' && !client.isSplit) return true

@@ -276,9 +276,9 @@ export class Dispatcher {
     return sinceMs !== undefined && this.#options.clock.nowMs() - sinceMs >= workersLearnMs
   }
 
-  /** Whether there are replicas to read from, and it is worth while to ask what has to be seen there. */
-  hasReplicas(door: Route): boolean {
-    return this.#hasReadable && (door === 'replica' ? this.tracksWrites : this.countsWrites)
+  /** Whether there are replicas to read from, and it can be told what has to be seen there. */
+  get hasReplicas(): boolean {
+    return this.#hasReadable && this.countsWrites
   }
 
   /** The only node to write to now. */
